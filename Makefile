@@ -1,0 +1,43 @@
+# Everything happens in .venv; nothing outside the clone is touched and no root is needed.
+#   make demo    the real calibration problem, end to end
+#   make test    builds and runs the tests
+# TORCH=... picks another torch (default: the version this was developed with; CPU builds do).
+TORCH ?= torch==2.13.0
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
+
+.PHONY: demo test bench lint sanitize clean
+
+demo: $(STAMP)
+	$(BIN)/l0fast demo --out l0fast-demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install -q l0-python==0.6.2
+	$(BIN)/python benchmarks/bench_calibration.py
+
+lint: $(STAMP)
+	$(BIN)/python -m pip install -q -e .[lint] --no-build-isolation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(shell find csrc -name '*.cpp' -o -name '*.h')
+
+# The op and packer tests under AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own.
+sanitize: $(STAMP)
+	tests/run_sanitized.sh $(BIN)/python
+
+# One stamp for the environment, remade when a source changes: the editable install compiles what is new.
+$(STAMP): $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q "$(TORCH)" "setuptools>=68" wheel ninja
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[test,report,data]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info l0fast/*.so l0fast-demo .pytest_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

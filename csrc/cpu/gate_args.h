@@ -1,0 +1,60 @@
+// The scalar arguments that every gated op takes, checked once.
+#pragma once
+
+#include <optional>
+
+#include "checks.h"
+#include "cpu/columns.h"
+#include "cpu/ranges.h"
+
+namespace l0fast::cpu {
+
+struct GateArgs {
+  double temperature, gamma, zeta, bound, u_bound;
+  bool eval_temperature;
+
+  template <typename T>
+  GateParams<T> params() const {
+    return GateParams<T>::make(temperature, gamma, zeta, bound, u_bound, eval_temperature);
+  }
+};
+
+struct NoiseArgs {
+  const std::optional<Tensor>& seed;
+  int64_t stream, first_index;
+
+  Noise noise() const {
+    return {seed.has_value() ? seed->const_data_ptr<int64_t>() : nullptr, static_cast<uint32_t>(stream)};
+  }
+};
+
+inline void check_gate(const char* op, const GateArgs& gate, const NoiseArgs& noise) {
+  check_gate_scalars(op, gate.temperature, gate.gamma, gate.zeta);
+  check_seed(op, noise.seed);
+  check_stream(op, noise.stream, noise.first_index);
+}
+
+// 1 / beta of the gate that a call evaluates: sampled with a seed, deterministic without.
+template <typename T>
+T inverse_temperature(const GateParams<T>& p, const Noise& noise) {
+  return noise.seed ? p.inverse_temperature : p.eval_inverse_temperature;
+}
+
+// Calls fn(first, length) for every block of `count` records, on torch's threads.
+template <typename F>
+void for_each_block(int64_t count, const F& fn) {
+  for_each_part((count + kBlock - 1) / kBlock,
+                [&](int64_t block) { fn(block * kBlock, std::min(kBlock, count - block * kBlock)); });
+}
+
+// Calls fn(T{}) with the element type of a checked tensor.
+template <typename F>
+void with_real(const Tensor& t, const F& fn) {
+  if (t.scalar_type() == ScalarType::Float) {
+    fn(float{});
+  } else {
+    fn(double{});
+  }
+}
+
+}  // namespace l0fast::cpu

@@ -1,0 +1,170 @@
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+#include <vector>
+
+#include "cpu/columns_args.h"
+#include "cpu/gate_args.h"
+
+namespace l0fast::cpu {
+namespace {
+
+template <typename T>
+struct Parameters {
+  const T *log_weight, *log_alpha;  // [n_records]
+  Noise noise;
+  int64_t first_index;
+  GateParams<T> gate;
+  bool gates;  // false: z = 1
+};
+
+template <typename T>
+void block_gates(const Parameters<T>& a, int64_t i, int64_t length, T* gate) {
+  if (a.gates) {
+    gates_range(a.log_alpha + i, length, a.first_index + i, a.noise, a.gate, gate);
+  } else {
+    std::fill(gate, gate + length, T(1));
+  }
+}
+
+template <typename T, typename Row>
+void forward(const Parameters<T>& a, const Columns<T, Row>& m, T* totals, T* penalty) {
+  const std::vector<int64_t> bounds = split_columns(m.indptr, m.n_records, m.n_targets);
+  const int64_t parts = static_cast<int64_t>(bounds.size()) - 1;
+  PartTotals sums(parts, m.n_targets);
+  std::vector<double> probability(parts, 0.0);
+  for_each_part(parts, [&](int64_t part) {
+    double* own = sums.cleared(part);
+    T gate[kBlock], weight[kBlock];
+    OpenList open;
+    for (int64_t i = bounds[part]; i < bounds[part + 1]; i += kBlock) {
+      const int64_t length = std::min(kBlock, bounds[part + 1] - i);
+      block_gates(a, i, length, gate);
+      weights_range(a.log_weight + i, gate, length, weight);
+      list_open(gate, length, open);
+      scatter_columns(m, i, open, weight, own);
+      probability[part] += penalty_range(a.log_alpha + i, length, a.gate);
+    }
+  });
+  for_each_part(target_chunks(m.n_targets), [&](int64_t chunk) {
+    const int64_t begin = chunk * kTargetChunk, end = std::min(m.n_targets, begin + kTargetChunk);
+    double total[kTargetChunk];
+    sums.reduce(begin, end, total);
+    for (int64_t j = begin; j < end; ++j) totals[j] = static_cast<T>(total[j - begin]);
+  });
+  double sum = 0;
+  for (const double part : probability) sum += part;
+  *penalty = static_cast<T>(sum);
+}
+
+template <typename T, typename Row>
+void backward(const Parameters<T>& a, const Columns<T, Row>& m, const T* grad_totals, T grad_penalty,
+              T* grad_log_weight, T* grad_log_alpha) {
+  const std::vector<int64_t> bounds = split_columns(m.indptr, m.n_records, m.n_targets);
+  const T inverse = inverse_temperature(a.gate, a.noise);
+  for_each_part(static_cast<int64_t>(bounds.size()) - 1, [&](int64_t part) {
+    T gate[kBlock], weight[kBlock], gradient[kBlock], slope[kBlock];
+    OpenList open;
+    for (int64_t i = bounds[part]; i < bounds[part + 1]; i += kBlock) {
+      const int64_t length = std::min(kBlock, bounds[part + 1] - i);
+      block_gates(a, i, length, gate);
+      weights_range(a.log_weight + i, static_cast<const T*>(nullptr), length, weight);
+      list_open(gate, length, open);
+      gather_columns(m, i, length, open, grad_totals, gradient);
+      penalty_slope_range(a.log_alpha + i, grad_penalty, length, a.gate, grad_log_alpha + i);
+      for (int64_t k = 0; k < length; ++k) {
+        gradient[k] *= weight[k];
+        grad_log_weight[i + k] = gradient[k] * gate[k];
+      }
+      if (!a.gates) continue;
+      gate_slope_range(gradient, gate, a.log_alpha + i, inverse, length, a.gate, slope);
+      for (int64_t k = 0; k < length; ++k) grad_log_alpha[i + k] += slope[k];
+    }
+  });
+}
+
+struct Args {
+  const Tensor &log_weight, &log_alpha, &indptr, &rows, &values;
+  NoiseArgs noise;
+  bool gates;
+  GateArgs gate;
+
+  void check(const char* op) const {
+    check_gate(op, gate, noise);
+    check_real(op, "log_weight", log_weight);
+    const int64_t n = log_weight.dim() == 1 ? log_weight.size(0) : -1;
+    check_vector(op, "log_weight", log_weight, n, log_weight.scalar_type());
+    check_vector(op, "log_alpha", log_alpha, n, log_weight.scalar_type());
+    check_columns(op, indptr, rows, values, n, log_weight.scalar_type());
+  }
+
+  template <typename T>
+  Parameters<T> parameters() const {
+    return {log_weight.const_data_ptr<T>(),
+            log_alpha.const_data_ptr<T>(),
+            noise.noise(),
+            noise.first_index,
+            gate.params<T>(),
+            gates};
+  }
+};
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> gated_totals(const Tensor& log_weight, const Tensor& log_alpha, const Tensor& indptr,
+                                        const Tensor& rows, const Tensor& values, int64_t n_targets,
+                                        const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
+                                        bool gates, double temperature, double gamma, double zeta, double bound,
+                                        double u_bound, bool eval_temperature) {
+  const char* op = "gated_totals";
+  const Args args{log_weight, log_alpha,
+                  indptr,     rows,
+                  values,     {seed, stream, first_index},
+                  gates,      {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
+  args.check(op);
+  if (n_targets < 0) fail(op, "n_targets", "expected a count, got ", n_targets);
+  Tensor totals = torch::stable::empty({n_targets}, log_weight.scalar_type());
+  Tensor penalty = torch::stable::empty({}, log_weight.scalar_type());
+  with_real(log_weight, [&](auto zero) {
+    using T = decltype(zero);
+    with_columns<T>(op, indptr, rows, values, n_targets, [&](const auto& m) {
+      forward(args.parameters<T>(), m, totals.mutable_data_ptr<T>(), penalty.mutable_data_ptr<T>());
+    });
+  });
+  return {totals, penalty};
+}
+
+std::tuple<Tensor, Tensor> gated_totals_backward(const Tensor& grad_totals, const Tensor& grad_penalty,
+                                                 const Tensor& log_weight, const Tensor& log_alpha,
+                                                 const Tensor& indptr, const Tensor& rows, const Tensor& values,
+                                                 const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
+                                                 bool gates, double temperature, double gamma, double zeta,
+                                                 double bound, double u_bound, bool eval_temperature) {
+  const char* op = "gated_totals_backward";
+  const Args args{log_weight, log_alpha,
+                  indptr,     rows,
+                  values,     {seed, stream, first_index},
+                  gates,      {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
+  args.check(op);
+  const int64_t n_targets = grad_totals.dim() == 1 ? grad_totals.size(0) : -1;
+  check_vector(op, "grad_totals", grad_totals, n_targets, log_weight.scalar_type());
+  check_dtype(op, "grad_penalty", grad_penalty, log_weight.scalar_type());
+  if (grad_penalty.numel() != 1) fail(op, "grad_penalty", "expected one element, got ", shape_text(grad_penalty));
+  Tensor grad_log_weight = torch::stable::empty_like(log_weight);
+  Tensor grad_log_alpha = torch::stable::empty_like(log_alpha);
+  with_real(log_weight, [&](auto zero) {
+    using T = decltype(zero);
+    with_columns<T>(op, indptr, rows, values, n_targets, [&](const auto& m) {
+      backward(args.parameters<T>(), m, grad_totals.const_data_ptr<T>(), *grad_penalty.const_data_ptr<T>(),
+               grad_log_weight.mutable_data_ptr<T>(), grad_log_alpha.mutable_data_ptr<T>());
+    });
+  });
+  return {grad_log_weight, grad_log_alpha};
+}
+
+STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
+  m.impl("gated_totals", TORCH_BOX(&gated_totals));
+  m.impl("gated_totals_backward", TORCH_BOX(&gated_totals_backward));
+}
+
+}  // namespace l0fast::cpu

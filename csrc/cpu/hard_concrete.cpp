@@ -1,0 +1,75 @@
+#include <torch/csrc/stable/library.h>
+
+#include "cpu/gate_args.h"
+
+namespace l0fast::cpu {
+namespace {
+
+template <typename T>
+void forward(const T* log_alpha, int64_t count, const NoiseArgs& args, const GateParams<T>& p, T* z) {
+  for_each_block(count, [&](int64_t i, int64_t length) {
+    gates_range(log_alpha + i, length, args.first_index + i, args.noise(), p, z + i);
+  });
+}
+
+// Draws the noise again rather than keeping z: nothing of the gate is stored between the passes.
+template <typename T>
+void backward(const T* grad_z, const T* log_alpha, int64_t count, const NoiseArgs& args, const GateParams<T>& p,
+              T* gradient) {
+  const T inverse = inverse_temperature(p, args.noise());
+  for_each_block(count, [&](int64_t i, int64_t length) {
+    T z[kBlock];
+    gates_range(log_alpha + i, length, args.first_index + i, args.noise(), p, z);
+    gate_slope_range(grad_z + i, z, log_alpha + i, inverse, length, p, gradient + i);
+  });
+}
+
+}  // namespace
+
+Tensor hard_concrete(const Tensor& log_alpha, const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
+                     double temperature, double gamma, double zeta, double bound, double u_bound,
+                     bool eval_temperature) {
+  const char* op = "hard_concrete";
+  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
+  const NoiseArgs noise{seed, stream, first_index};
+  check_gate(op, gate, noise);
+  check_real(op, "log_alpha", log_alpha);
+  Tensor z = torch::stable::empty_like(log_alpha);
+  with_real(log_alpha, [&](auto zero) {
+    using T = decltype(zero);
+    forward(log_alpha.const_data_ptr<T>(), log_alpha.numel(), noise, gate.params<T>(), z.mutable_data_ptr<T>());
+  });
+  return z;
+}
+
+Tensor hard_concrete_backward(const Tensor& grad_z, const Tensor& log_alpha, const std::optional<Tensor>& seed,
+                              int64_t stream, int64_t first_index, double temperature, double gamma, double zeta,
+                              double bound, double u_bound, bool eval_temperature) {
+  const char* op = "hard_concrete_backward";
+  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
+  const NoiseArgs noise{seed, stream, first_index};
+  check_gate(op, gate, noise);
+  check_real(op, "log_alpha", log_alpha);
+  check_dtype(op, "grad_z", grad_z, log_alpha.scalar_type());
+  check_contiguous(op, "grad_z", grad_z);
+  if (grad_z.numel() != log_alpha.numel())
+    fail(op, "grad_z", "expected shape ", shape_text(log_alpha), ", got ", shape_text(grad_z));
+  Tensor gradient = torch::stable::empty_like(log_alpha);
+  with_real(log_alpha, [&](auto zero) {
+    using T = decltype(zero);
+    backward(grad_z.const_data_ptr<T>(), log_alpha.const_data_ptr<T>(), log_alpha.numel(), noise, gate.params<T>(),
+             gradient.mutable_data_ptr<T>());
+  });
+  return gradient;
+}
+
+STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
+  m.impl("hard_concrete", TORCH_BOX(&hard_concrete));
+  m.impl("hard_concrete_backward", TORCH_BOX(&hard_concrete_backward));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(l0fast, CompositeExplicitAutograd, m) {
+  m.impl("instruction_set", TORCH_BOX(&instruction_set));
+}
+
+}  // namespace l0fast::cpu

@@ -1,0 +1,155 @@
+#include "cpu/ranges.h"
+
+#include "cpu/clones.h"
+
+namespace l0fast::cpu {
+namespace {
+
+// Philox blocks done at once: one lane a block, so that the rounds become vector code.
+constexpr int64_t kLanes = 16;
+
+// uniform_at(seed, stream, index .. index + count - 1) -> u, which has room for count + 4 * kLanes + 3.
+// Returns where the range begins in u: index may lie inside a Philox block.
+template <typename T>
+L0FAST_HD const T* fill_uniform(PhiloxKey key, uint32_t stream, int64_t index, int64_t count, T* u) {
+  const int64_t skipped = index % 4;
+  const int64_t blocks = (skipped + count + 3) / 4;
+  for (int64_t b = 0; b < blocks; b += kLanes) {
+    uint32_t word[4][kLanes];
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const PhiloxCounter c = philox4x32_10(key, stream, static_cast<uint64_t>(index / 4 + b + lane));
+      word[0][lane] = c.word0;
+      word[1][lane] = c.word1;
+      word[2][lane] = c.word2;
+      word[3][lane] = c.word3;
+    }
+    for (int64_t lane = 0; lane < kLanes; ++lane)
+      for (int64_t k = 0; k < 4; ++k) u[4 * (b + lane) + k] = uniform_from_word<T>(word[k][lane]);
+  }
+  return u + skipped;
+}
+
+template <typename T>
+L0FAST_HD void gates_loop(const T* log_alpha, int64_t count, int64_t index, Noise noise, const GateParams<T>& params,
+                          T* __restrict gate) {
+  const GateParams<T> p = params;
+  if (noise.seed == nullptr) {
+    for (int64_t i = 0; i < count; ++i) gate[i] = clamp_(stretched(deterministic_s(log_alpha[i], p), p), T(0), T(1));
+    return;
+  }
+  T buffer[kBlock + 4 * kLanes + 4];
+  const T* u = fill_uniform(philox_key(*noise.seed), noise.stream, index, count, buffer);
+  for (int64_t i = 0; i < count; ++i) gate[i] = clamp_(stretched(sampled_s(log_alpha[i], u[i], p), p), T(0), T(1));
+}
+
+template <typename T>
+L0FAST_HD void weights_loop(const T* log_weight, const T* gate, int64_t count, T* __restrict weight) {
+  for (int64_t i = 0; i < count; ++i) weight[i] = exp_(log_weight[i]);
+  if (gate == nullptr) return;
+  for (int64_t i = 0; i < count; ++i) weight[i] *= gate[i];
+}
+
+// A sum in double over sixteen lanes: a fixed order that the vectoriser can keep.
+template <typename T>
+L0FAST_HD double lane_sum(const T* x, int64_t count) {
+  double lane[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16)
+    for (int j = 0; j < 16; ++j) lane[j] += static_cast<double>(x[i + j]);
+  for (int j = 0; i < count; ++i, ++j) lane[j] += static_cast<double>(x[i]);
+  for (int width = 8; width > 0; width /= 2)
+    for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
+  return lane[0];
+}
+
+template <typename T>
+L0FAST_HD double sum_of_squares(const T* x, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+template <typename T>
+L0FAST_HD double penalty_loop(const T* log_alpha, int64_t count, const GateParams<T>& params) {
+  const GateParams<T> p = params;
+  T probability[kBlock];
+  for (int64_t i = 0; i < count; ++i) probability[i] = active_probability(log_alpha[i], p);
+  return lane_sum(probability, count);
+}
+
+// Two loops, each short enough to be vectorised whole: log_weight first, then log_alpha with what the first one left.
+template <typename T>
+L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepParams<T>& params) {
+  const StepParams<T> p = params;
+  T* __restrict log_weight = a.log_weight;
+  T* __restrict log_alpha = a.log_alpha;
+  T* __restrict weight_first = a.weight_first;
+  T* __restrict weight_second = a.weight_second;
+  T* __restrict alpha_first = a.alpha_first;
+  T* __restrict alpha_second = a.alpha_second;
+  T ratio[kBlock], pull[kBlock], probability[kBlock];
+  for (int64_t i = 0; i < count; ++i) {
+    const T weight = exp_(log_weight[i]);
+    ratio[i] = a.anchor ? weight / a.anchor[i] : weight;
+    pull[i] = a.matrix_gradient[i] * weight;
+    // (2 lambda q) q, not 2 lambda (q q): with lambda 0 an overflowing square must not become 0 * inf.
+    const T gradient = pull[i] * a.gate[i] + (p.twice_lambda_l2 * ratio[i]) * ratio[i];
+    log_weight[i] = adam_step(log_weight[i], gradient, weight_first[i], weight_second[i], p.adam);
+  }
+  const T gated = p.gates ? p.gate.inverse_temperature : T(0);
+  for (int64_t i = 0; i < count; ++i) {
+    const T alpha = log_alpha[i];
+    probability[i] = active_probability(alpha, p.gate);
+    const T gradient = pull[i] * gate_slope(a.gate[i], alpha, gated, p.gate) +
+                       p.lambda_l0 * active_slope(probability[i], alpha, p.gate);
+    log_alpha[i] = adam_step(alpha, gradient, alpha_first[i], alpha_second[i], p.adam);
+  }
+  StepSums sums;
+  sums.probability = lane_sum(probability, count);
+  if (p.twice_lambda_l2 != T(0)) sums.squares = sum_of_squares(ratio, count);
+  return sums;
+}
+
+}  // namespace
+
+#define L0FAST_DEFINE_RANGES(T)                                                                                     \
+  L0FAST_CLONES void gates_range(const T* log_alpha, int64_t count, int64_t index, Noise noise,                     \
+                                 const GateParams<T>& p, T* gate) {                                                 \
+    gates_loop(log_alpha, count, index, noise, p, gate);                                                            \
+  }                                                                                                                 \
+  L0FAST_CLONES void weights_range(const T* log_weight, const T* gate, int64_t count, T* weight) {                  \
+    weights_loop(log_weight, gate, count, weight);                                                                  \
+  }                                                                                                                 \
+  L0FAST_CLONES double penalty_range(const T* log_alpha, int64_t count, const GateParams<T>& p) {                   \
+    return penalty_loop(log_alpha, count, p);                                                                       \
+  }                                                                                                                 \
+  L0FAST_CLONES void penalty_slope_range(const T* log_alpha, T factor, int64_t count, const GateParams<T>& params,  \
+                                         T* gradient) {                                                             \
+    const GateParams<T> p = params;                                                                                 \
+    for (int64_t i = 0; i < count; ++i)                                                                             \
+      gradient[i] = factor * active_slope(active_probability(log_alpha[i], p), log_alpha[i], p);                    \
+  }                                                                                                                 \
+  L0FAST_CLONES void gate_slope_range(const T* grad_gate, const T* gate, const T* log_alpha, T inverse_temperature, \
+                                      int64_t count, const GateParams<T>& params, T* gradient) {                    \
+    const GateParams<T> p = params;                                                                                 \
+    for (int64_t i = 0; i < count; ++i)                                                                             \
+      gradient[i] = grad_gate[i] * gate_slope(gate[i], log_alpha[i], inverse_temperature, p);                       \
+  }                                                                                                                 \
+  L0FAST_CLONES StepSums step_range(const StepArrays<T>& arrays, int64_t count, const StepParams<T>& p) {           \
+    return step_loop(arrays, count, p);                                                                             \
+  }
+
+L0FAST_DEFINE_RANGES(float)
+L0FAST_DEFINE_RANGES(double)
+#undef L0FAST_DEFINE_RANGES
+
+int64_t instruction_set() {
+#if L0FAST_HAS_CLONES
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("x86-64-v4")) return 4;
+  if (__builtin_cpu_supports("x86-64-v3")) return 3;
+#endif
+  return 0;
+}
+
+}  // namespace l0fast::cpu

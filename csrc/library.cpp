@@ -1,0 +1,45 @@
+// Every op of l0fast on one screen. CPU kernels are registered in cpu/, CUDA kernels in a library of their own.
+//
+// temperature, gamma, zeta, bound, u_bound are the scalars of the gate (l0fast/constants.py holds their defaults);
+// without a seed the gate is deterministic. stream and first_index place the noise: DESIGN 4.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(l0fast, m) {
+  // Gates. z, and its gradient; sum of p, and its gradient.
+  m.def(
+      "hard_concrete(Tensor log_alpha, Tensor? seed, int stream, int first_index, float temperature, float gamma, "
+      "float zeta, float bound, float u_bound, bool eval_temperature) -> Tensor");
+  m.def(
+      "hard_concrete_backward(Tensor grad_z, Tensor log_alpha, Tensor? seed, int stream, int first_index, "
+      "float temperature, float gamma, float zeta, float bound, float u_bound, bool eval_temperature) -> Tensor");
+  m.def("l0_penalty(Tensor log_alpha, float temperature, float gamma, float zeta, float bound) -> Tensor");
+  m.def(
+      "l0_penalty_backward(Tensor grad, Tensor log_alpha, float temperature, float gamma, float zeta, float bound) "
+      "-> Tensor");
+
+  // M w with w = exp(log_weight) z, M in compressed columns (indptr, rows, values) of n_targets rows.
+  m.def(
+      "gated_totals(Tensor log_weight, Tensor log_alpha, Tensor indptr, Tensor rows, Tensor values, int n_targets, "
+      "Tensor? seed, int stream, int first_index, bool gates, float temperature, float gamma, float zeta, "
+      "float bound, float u_bound, bool eval_temperature) -> (Tensor totals, Tensor penalty)");
+  m.def(
+      "gated_totals_backward(Tensor grad_totals, Tensor grad_penalty, Tensor log_weight, Tensor log_alpha, "
+      "Tensor indptr, Tensor rows, Tensor values, Tensor? seed, int stream, int first_index, bool gates, "
+      "float temperature, float gamma, float zeta, float bound, float u_bound, bool eval_temperature) "
+      "-> (Tensor grad_log_weight, Tensor grad_log_alpha)");
+
+  // Whole epochs: gates, totals, residuals, gradients, Adam. Returns [epochs, 4] float64: data loss, sum p, sum of
+  // squared weights over anchors (0 where lambda_l2 is 0), open gates. An epoch whose data loss is not finite ends
+  // the run before its step; its row holds that loss and the rows after it NaN.
+  m.def(
+      "calibration_epochs_(Tensor(a!) log_weight, Tensor(b!) log_alpha, Tensor(c!) weight_exp_avg, "
+      "Tensor(d!) weight_exp_avg_sq, Tensor(e!) alpha_exp_avg, Tensor(f!) alpha_exp_avg_sq, "
+      "Tensor indptr, Tensor rows, Tensor values, "
+      "Tensor targets, Tensor scales, Tensor omega, Tensor? tolerances, Tensor? anchor, int rho, float cap, "
+      "Tensor seed, int first_epoch, int epochs, int first_index, bool gates, float temperature, float gamma, "
+      "float zeta, float bound, float u_bound, float lambda_l0, float lambda_l2, float lr, float beta1, "
+      "float beta2, float epsilon) -> Tensor");
+
+  // 0 baseline, 3 x86-64-v3 (AVX2), 4 x86-64-v4 (AVX-512): what the CPU kernels run on here.
+  m.def("instruction_set() -> int");
+}

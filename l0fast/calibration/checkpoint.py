@@ -1,0 +1,94 @@
+"""Runs on disk: one safetensors file, no pickle, written atomically."""
+
+import json
+import os
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from .._atomic import atomic_write
+from .state import HISTORY, MOMENTS, RunState
+
+FORMAT = "l0fast-calibration-1"
+CONSTRUCTOR = ("n_features", "beta", "gamma", "zeta", "use_gates")
+"""Constructor options that the meaning of the parameters depends on."""
+
+
+def save(model, path) -> None:
+    """See SparseCalibrationWeights.save_checkpoint."""
+    run = model._run
+    if run is None or run.signature is None:
+        raise ValueError("save_checkpoint: expected a run to save, got a model that was not fitted")
+    tensors = {
+        "log_weight": model.log_weight.detach(),
+        "log_alpha": model.log_alpha.detach(),
+        "seed": run.seed,
+        **run.moments,
+        "history": torch.from_numpy(np.concatenate([np.empty((0, len(HISTORY))), *run.metrics])),
+    }
+    if model._generator is not None:
+        tensors["generator"] = model._generator.get_state()
+    metadata = {
+        "format": FORMAT,
+        "epoch": str(run.epoch),
+        "constructor": json.dumps(_constructor(model)),
+        "signature": json.dumps(run.signature),
+    }
+    atomic_write(path, to_bytes({name: x.cpu().contiguous() for name, x in tensors.items()}, metadata))
+
+
+def load(model, path) -> None:
+    """See SparseCalibrationWeights.load_checkpoint. Everything is read and checked before the model changes."""
+    tensors, metadata = _read(os.fspath(path))
+    for name, here in _constructor(model).items():
+        saved = json.loads(metadata["constructor"])[name]
+        if saved != here:
+            raise ValueError(f"checkpoint {path}: {name} is {saved} there, {here} in this model")
+    device = model.log_weight.device
+    run = RunState(
+        seed=tensors["seed"].to(device),
+        moments={name: tensors[name].to(device) for name in MOMENTS},
+        epoch=int(metadata["epoch"]),
+        metrics=[tensors["history"].numpy()],
+        signature=json.loads(metadata["signature"]),
+        loaded_from=os.fspath(path),
+    )
+    with torch.no_grad():
+        model.log_weight.copy_(tensors["log_weight"])
+        model.log_alpha.copy_(tensors["log_alpha"])
+    if model._generator is not None and "generator" in tensors:
+        model._generator.set_state(tensors["generator"])
+    model._run = run
+
+
+def compare_signatures(run: RunState, signature: dict) -> None:
+    """Raises ValueError with the first name in which a run read from a checkpoint differs from the call."""
+    if run.loaded_from is None:
+        return
+    for name, here in signature.items():
+        saved = run.signature.get(name)
+        if saved != here:
+            raise ValueError(
+                f"checkpoint {run.loaded_from}: {name} is not that of the saved run ({saved} there, {here} here)"
+            )
+    run.loaded_from = None
+
+
+def _constructor(model) -> dict:
+    return {name: getattr(model, name) for name in CONSTRUCTOR}
+
+
+def _read(path: str) -> tuple[dict, dict]:
+    with open(path, "rb"):  # an OSError of its own for a missing or unreadable file
+        pass
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"checkpoint {path}: not a complete safetensors file ({error})") from None
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"checkpoint {path}: expected format {FORMAT}, got {metadata.get('format')}")
+    return tensors, metadata

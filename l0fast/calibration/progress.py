@@ -1,0 +1,101 @@
+"""What a run shows while it goes: callback, printed lines, progress bar."""
+
+import itertools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+WEIGHT_BINS = (0.01, 0.1, 1, 10, 1000)
+
+
+class Reporter:
+    """Looks at a run every verbose_freq epochs; a context manager, because of the progress bar."""
+
+    def __init__(self, model, matrix, objective, options):
+        self.model, self.matrix, self.objective, self.options = model, matrix, objective, options
+        self.bar = None
+        self.shown = 0
+
+    def __enter__(self):
+        if self.options.verbose is True:
+            print(self._groups_line())
+        elif self.options.verbose == "bar":
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=self.options.epochs, unit="epoch", desc="calibrating")
+        return self
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+    def after(self, done: int) -> None:
+        """Called when ``done`` epochs of this fit are done; looks only where somebody asked for it."""
+        options = self.options
+        if self.bar is not None:
+            self.bar.update(done - self.shown)
+        self.shown = done
+        regular = done % options.verbose_freq == 0
+        wanted = options.callback is not None and (regular or done == options.epochs)
+        if not wanted and not (options.verbose and regular):
+            return
+        weights, errors = self._deterministic()
+        metrics = self._metrics(weights, errors)
+        if options.verbose is True and regular:
+            print(self._line(metrics, weights, errors))
+        if self.bar is not None:
+            self.bar.set_postfix({"error": f"{metrics['mean_error']:.3%}", "active": metrics["active"]})
+        if wanted:
+            options.callback(self.model.epoch, metrics)
+
+    def _deterministic(self) -> tuple[Tensor, Tensor]:
+        """Weights [n_records] without noise and relative errors [n_targets] |y - M w| / |y + 1|, as l0-python's."""
+        with torch.no_grad():
+            weights = self.model.get_weights(deterministic=True)
+            totals = self.model.predict(self.matrix).double()
+        targets = self.objective.targets
+        # A target of -1 has no such error; max(|y + 1|, tiny) keeps the report finite where the loss allows it.
+        return weights, (targets - totals).abs() / (targets + 1).abs().clamp(min=1e-300)
+
+    def _metrics(self, weights: Tensor, errors: Tensor) -> dict:
+        last = self.model._run.metrics[-1][-1]
+        return {
+            "loss": float(last[0]),
+            "data_loss": float(last[1]),
+            "expected_active": float(last[2]),
+            "open_gates": int(last[3]),
+            "active": int((weights > 0).sum()),
+            "mean_error": float(errors.mean()),
+            "max_error": float(errors.max()),
+        }
+
+    def _groups_line(self) -> str:
+        groups = self.objective.groups
+        if groups is None:
+            return "Groups: none (uniform weights)"
+        return f"Groups: {groups.max() + 1} groups"
+
+    def _line(self, metrics: dict, weights: Tensor, errors: Tensor) -> str:
+        label, mean = "mean_error", metrics["mean_error"]
+        if self.objective.groups is not None:
+            label = "mean_group_mare"
+            groups = self.objective.groups
+            sums = np.bincount(groups, weights=errors.cpu().numpy())
+            mean = float((sums / np.bincount(groups)).mean())
+        n = weights.numel()
+        return (
+            f"Epoch {self.model.epoch:4d}: {label}={mean:.4%}, max_error={metrics['max_error']:.1%}, "
+            f"total_loss={metrics['loss']:.3f}, active={metrics['active']:4d}/{n} "
+            f"({100 * (1 - metrics['active'] / n):.1f}% sparse)\n         Weight dist: {_distribution(weights)}"
+        )
+
+
+def _distribution(weights: Tensor) -> str:
+    active = weights[weights > 0].cpu().numpy()
+    if active.size == 0:
+        return "[no active weights]"
+    counts = np.bincount(np.searchsorted(WEIGHT_BINS, active, side="right"), minlength=len(WEIGHT_BINS) + 1)
+    ends = [f"{edge:g}" for edge in WEIGHT_BINS]
+    names = [f"<{ends[0]}", *(f"{a}-{b}" for a, b in itertools.pairwise(ends)), f">{ends[-1]}"]
+    return "[" + ", ".join(f"{name}: {100 * k / active.size:.1f}%" for name, k in zip(names, counts, strict=True)) + "]"

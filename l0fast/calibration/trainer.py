@@ -1,0 +1,159 @@
+"""Runs epochs in chunks: the engine does many at once, Python looks in between for Ctrl-C, reports and checkpoints."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .. import ops
+from . import checkpoint as checkpoints
+from .matrix import PackedMatrix
+from .objective import Objective
+from .progress import Reporter
+from .state import MOMENTS, RunState
+
+CHUNK_SECONDS = 0.2
+"""A chunk of epochs aims at this: long enough to make Python's part vanish, short enough for Ctrl-C to be prompt."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    lambda_l0: float
+    lambda_l2: float
+    lr: float
+    epochs: int
+    loss_type: str
+    verbose: bool | str
+    verbose_freq: int
+    callback: Callable[[int, dict], None] | None
+    resume: bool
+    checkpoint: str | None
+    checkpoint_freq: int
+
+    def __post_init__(self):
+        for name in ("lambda_l0", "lambda_l2", "lr"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}: expected a finite non-negative number, got {value}")
+        for name, least in (("epochs", 0), ("verbose_freq", 1), ("checkpoint_freq", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+            if value < least:
+                raise ValueError(f"{name}: expected at least {least}, got {value}")
+        if self.verbose not in (True, False, "bar"):
+            raise ValueError(f'verbose: expected True, False or "bar", got {self.verbose!r}')
+        if self.callback is not None and not callable(self.callback):
+            raise TypeError(f"callback: expected a function of (epoch, metrics), got {type(self.callback).__name__}")
+
+    def next_stop(self, done: int) -> int:
+        """The next number of epochs done at which somebody wants to look."""
+        stops = [self.epochs]
+        if self.verbose or self.callback is not None:
+            stops.append((done // self.verbose_freq + 1) * self.verbose_freq)
+        if self.checkpoint is not None:
+            stops.append((done // self.checkpoint_freq + 1) * self.checkpoint_freq)
+        return min(stops)
+
+
+def train(model, matrix: PackedMatrix, objective: Objective, options: FitOptions) -> None:
+    """Runs options.epochs epochs on the model's parameters; see SparseCalibrationWeights.fit."""
+    signature = _signature(matrix, objective, options)
+    run = model._run if options.resume else None
+    if run is not None:
+        checkpoints.compare_signatures(run, signature)
+    else:
+        run = _start_run(model)
+    run.signature = signature
+    reporter = Reporter(model, matrix, objective, options)
+    done, chunk = 0, 1
+    with _held_interrupt(run) as interrupted, reporter:
+        while done < options.epochs and not interrupted():
+            count = min(chunk, options.next_stop(done) - done)
+            began = time.perf_counter()
+            metrics = _epochs(model, run, matrix, objective, options, count)
+            seconds = time.perf_counter() - began
+            finished = _record(run, metrics, options)
+            done += finished
+            if finished < count:
+                raise FloatingPointError(_divergence(run, metrics[finished, 0]))
+            chunk = max(1, min(2 * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
+            reporter.after(done)
+            due = done % options.checkpoint_freq == 0 or done == options.epochs or interrupted()
+            if options.checkpoint is not None and due:
+                checkpoints.save(model, options.checkpoint)
+
+
+def _start_run(model) -> RunState:
+    """Jitter first, then the seed of the gates: the order in which l0-python draws."""
+    if model.log_weight_jitter_sd > 0:
+        with torch.no_grad():
+            model.log_weight += model._normal() * model.log_weight_jitter_sd
+    model._run = RunState.new(model._draw_seed(), model.log_weight)
+    return model._run
+
+
+def _epochs(model, run: RunState, matrix: PackedMatrix, objective: Objective, options, count: int) -> np.ndarray:
+    metrics = ops.calibration_epochs_(
+        *(model.log_weight, model.log_alpha, *(run.moments[name] for name in MOMENTS)),
+        *(matrix.indptr, matrix.rows, matrix.values),
+        *(objective.targets, objective.scales, objective.omega, objective.tolerances, None, run.seed),
+        rho=objective.rho,
+        cap=objective.cap,
+        first_epoch=run.epoch,
+        epochs=count,
+        gates=model.use_gates,
+        lambda_l0=options.lambda_l0,
+        lambda_l2=options.lambda_l2,
+        lr=options.lr,
+        **model._gate_options(),
+    )
+    return metrics.cpu().numpy()
+
+
+def _record(run: RunState, metrics: np.ndarray, options: FitOptions) -> int:
+    """Adds the finished epochs to the run; returns how many they are."""
+    broken = np.flatnonzero(~np.isfinite(metrics[:, 0]))
+    finished = int(broken[0]) if broken.size else len(metrics)
+    data, probability, squares, open_gates = metrics[:finished].T
+    loss = data + options.lambda_l0 * probability + options.lambda_l2 * squares
+    run.metrics.append(np.stack([loss, data, probability, open_gates], axis=1))
+    run.epoch += finished
+    return finished
+
+
+def _divergence(run: RunState, value: float) -> str:
+    return (
+        f"fit: the data loss became {value} at epoch {run.epoch + 1}; the parameters are those before it; "
+        "a smaller lr or other target_scales may help"
+    )
+
+
+def _signature(matrix: PackedMatrix, objective: Objective, options: FitOptions) -> dict:
+    """What a resumed run must have in common with its checkpoint, by the name that fit gives it."""
+    fitted = {name: getattr(options, name) for name in ("lambda_l0", "lambda_l2", "lr", "loss_type")}
+    return {"M": matrix.sha256(), **objective.sha256(), **fitted}
+
+
+@contextmanager
+def _held_interrupt(run: RunState):
+    """Ctrl-C is noted while an epoch runs and obeyed after it, so that epoch count, moments and parameters agree."""
+    noted = []
+    in_main = threading.current_thread() is threading.main_thread()
+    # A process that ignores Ctrl-C (nohup, a shell's background job) goes on ignoring it.
+    if not in_main or signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+        yield lambda: False
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: noted.append(True))
+    try:
+        yield lambda: bool(noted)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if noted:
+        raise KeyboardInterrupt(f"fit: stopped after {run.epoch} epochs; fit(..., resume=True) continues")

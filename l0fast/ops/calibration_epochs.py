@@ -1,0 +1,122 @@
+"""Whole epochs of calibration in one call. Kernels: csrc/cpu/calibration_epochs.cpp."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import _load, reference
+from .. import constants as c
+from ._common import check_gate, check_like, check_noise, check_real, check_seed, fake
+
+
+def calibration_epochs_(
+    log_weight: Tensor,
+    log_alpha: Tensor,
+    weight_exp_avg: Tensor,
+    weight_exp_avg_sq: Tensor,
+    alpha_exp_avg: Tensor,
+    alpha_exp_avg_sq: Tensor,
+    indptr: Tensor,
+    rows: Tensor,
+    values: Tensor,
+    targets: Tensor,
+    scales: Tensor,
+    omega: Tensor,
+    tolerances: Tensor | None,
+    anchor: Tensor | None,
+    seed: Tensor,
+    *,
+    rho: int = c.RHO_SQUARE,
+    cap: float = math.inf,
+    first_epoch: int = 0,
+    epochs: int = 1,
+    first_index: int = 0,
+    gates: bool = True,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+    lambda_l0: float = 0.0,
+    lambda_l2: float = 0.0,
+    lr: float = 0.01,
+) -> Tensor:
+    """Runs epochs of forward, residual, backward and Adam in place on the first six tensors.
+
+    Each epoch draws gates from (seed, stream = epoch), so that a run split into chunks, with ``first_epoch`` carried
+    on, gives the very same bits. ``loss = sum omega rho((M w - targets) / scales) + lambda_l0 sum p +
+    lambda_l2 sum (exp(log_weight) / anchor)^2``.
+
+    Args:
+        log_weight, log_alpha: [n_records] float32 or float64, contiguous.
+        weight_exp_avg, weight_exp_avg_sq, alpha_exp_avg, alpha_exp_avg_sq: [n_records] Adam's moments.
+        indptr, rows, values: M in compressed columns, as in :func:`l0fast.ops.gated_totals`.
+        targets, scales, omega: [n_targets] float64; scales are not 0.
+        tolerances: [n_targets] float64 or None, for RHO_EPSILON_SQUARE.
+        anchor: [n_records] positive, or None for 1.
+        seed: int64 tensor of one element.
+        rho: RHO_SQUARE x^2, RHO_EPSILON_SQUARE max(|x| - tolerance, 0)^2, RHO_CAPPED_ABSOLUTE min(|x|, cap).
+        first_epoch: epochs already done: the stream of the noise and Adam's step count continue from it.
+        epochs: how many to run.
+        first_index, gates, temperature, gamma, zeta, bound: as in :func:`l0fast.ops.gated_totals`.
+        lambda_l0, lambda_l2, lr: non-negative.
+
+    Returns:
+        [epochs, 4] float64: data loss, sum p, sum of squares (0 if lambda_l2 is 0), open gates; of the parameters
+        before each epoch's step. If a data loss is not finite the run ends before that step: later rows are NaN.
+
+    Raises:
+        TypeError, ValueError: an argument of another type, dtype, device, shape or range, by name.
+        RuntimeError: an index in indptr or rows is out of order or range.
+
+    Source: DESIGN 3 and 6; Adam: Kingma, Ba 2015, algorithm 1.
+    """
+    check_real("log_weight", log_weight)
+    state = {
+        "log_alpha": log_alpha,
+        "weight_exp_avg": weight_exp_avg,
+        "weight_exp_avg_sq": weight_exp_avg_sq,
+        "alpha_exp_avg": alpha_exp_avg,
+        "alpha_exp_avg_sq": alpha_exp_avg_sq,
+    }
+    for name, tensor in state.items():
+        check_like(name, tensor, "log_weight", log_weight)
+    check_seed(seed, log_weight)
+    check_gate(temperature, gamma, zeta, bound)
+    check_noise(first_epoch, first_index)
+    for name, value in {"lambda_l0": lambda_l0, "lambda_l2": lambda_l2, "lr": lr, "epochs": epochs}.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"{name}: expected a finite non-negative number, got {value}")
+    problem = (indptr, rows, values, targets, scales, omega, tolerances, anchor)
+    if not _load.native_for(log_weight):
+        return reference.calibration_epochs_(
+            *(log_weight, *state.values(), *problem, seed),
+            rho=rho,
+            cap=cap,
+            first_epoch=first_epoch,
+            epochs=epochs,
+            first_index=first_index,
+            gates=gates,
+            temperature=temperature,
+            gamma=gamma,
+            zeta=zeta,
+            bound=bound,
+            lambda_l0=lambda_l0,
+            lambda_l2=lambda_l2,
+            lr=lr,
+        )
+    mutable = [log_weight.detach(), *(tensor.detach() for tensor in state.values())]
+    metrics = torch.ops.l0fast.calibration_epochs_(
+        *(*mutable, *problem, rho, cap, seed, first_epoch, epochs, first_index),
+        *(gates, temperature, gamma, zeta, bound, c.UNIFORM_EPS, lambda_l0, lambda_l2, lr),
+        *(c.ADAM_BETA1, c.ADAM_BETA2, c.ADAM_EPSILON),
+    )
+    # The kernel writes through raw pointers; autograd must know that what it saved has changed.
+    torch.autograd.graph.increment_version([log_weight, *state.values()])
+    return metrics
+
+
+@fake("calibration_epochs_")
+def _(log_weight, *rest):
+    epochs = rest[17]  # after 5 state, 8 problem tensors, rho, cap, seed and first_epoch
+    return log_weight.new_empty((epochs, 4), dtype=torch.float64)

@@ -1,0 +1,113 @@
+"""Gated weights and their totals M w. Kernels: csrc/cpu/gated_totals.cpp."""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .. import _load, reference
+from .. import constants as c
+from ._common import check_gate, check_like, check_noise, check_real, check_seed, fake, needs_gradient
+
+
+def gated_totals(
+    log_weight: Tensor,
+    log_alpha: Tensor,
+    indptr: Tensor,
+    rows: Tensor,
+    values: Tensor,
+    n_targets: int,
+    seed: Tensor | None = None,
+    *,
+    stream: int = 0,
+    first_index: int = 0,
+    gates: bool = True,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+    eval_temperature: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """``M w`` with ``w = exp(log_weight) z``, and the L0 penalty, in one pass over the records.
+
+    A record whose gate is closed costs no work on its column, forward or backward, with no approximation: its weight
+    and both of its matrix gradients are exactly 0.
+
+    Args:
+        log_weight: [n_records] float32 or float64.
+        log_alpha: [n_records], same dtype.
+        indptr: [n_records + 1] int64, where each column of M begins.
+        rows: [nnz] uint16 or int32, the target of each nonzero.
+        values: [nnz], dtype of log_weight. M itself gets no gradient.
+        n_targets: number of rows of M.
+        seed: as in :func:`l0fast.ops.hard_concrete`; None for deterministic gates.
+        stream, first_index, temperature, gamma, zeta, bound, eval_temperature: as in :func:`l0fast.ops.hard_concrete`.
+        gates: False for w = exp(log_weight).
+
+    Returns:
+        (totals [n_targets], penalty scalar), both of the dtype of log_weight; totals are summed in float64.
+
+    Raises:
+        TypeError, ValueError: an argument of another type, dtype, device, shape or range, by name.
+        RuntimeError: an index in indptr or rows is out of order or range.
+
+    Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), section 2.2; DESIGN 3.
+    """
+    check_real("log_weight", log_weight)
+    if log_weight.dim() != 1:
+        raise ValueError(f"log_weight: expected one dimension, got shape {list(log_weight.shape)}")
+    check_like("log_alpha", log_alpha, "log_weight", log_weight)
+    check_seed(seed, log_weight)
+    check_gate(temperature, gamma, zeta, bound)
+    check_noise(stream, first_index)
+    if values.dtype != log_weight.dtype:
+        raise TypeError(f"values: expected {log_weight.dtype} as log_weight has, got {values.dtype}")
+    if not _load.native_for(log_weight):
+        return reference.gated_totals(
+            *(log_weight, log_alpha, indptr, rows, values, n_targets, seed),
+            stream=stream,
+            first_index=first_index,
+            gates=gates,
+            temperature=temperature,
+            gamma=gamma,
+            zeta=zeta,
+            bound=bound,
+            eval_temperature=eval_temperature,
+        )
+    scalars = (
+        *(stream, first_index, gates, temperature, gamma, zeta),
+        *(bound, c.UNIFORM_EPS, eval_temperature),
+    )
+    tensors = (log_weight.contiguous(), log_alpha.contiguous(), indptr, rows, values)
+    if needs_gradient(log_weight, log_alpha):
+        return _GatedTotals.apply(*tensors, n_targets, seed, scalars)
+    return torch.ops.l0fast.gated_totals(*tensors, n_targets, seed, *scalars)
+
+
+class _GatedTotals(torch.autograd.Function):
+    @staticmethod
+    def forward(log_weight, log_alpha, indptr, rows, values, n_targets, seed, scalars):
+        return torch.ops.l0fast.gated_totals(log_weight, log_alpha, indptr, rows, values, n_targets, seed, *scalars)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, _, seed, ctx.scalars = inputs
+        ctx.save_for_backward(*tensors, seed)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_totals, grad_penalty):
+        *tensors, seed = ctx.saved_tensors
+        grads = torch.ops.l0fast.gated_totals_backward(
+            grad_totals.contiguous(), grad_penalty, *tensors, seed, *ctx.scalars
+        )
+        return *grads, None, None, None, None, None, None
+
+
+@fake("gated_totals")
+def _(log_weight, log_alpha, indptr, rows, values, n_targets, seed, *scalars):
+    return log_weight.new_empty(n_targets), log_weight.new_empty(())
+
+
+@fake("gated_totals_backward")
+def _(grad_totals, grad_penalty, log_weight, log_alpha, indptr, rows, values, seed, *scalars):
+    return torch.empty_like(log_weight), torch.empty_like(log_alpha)

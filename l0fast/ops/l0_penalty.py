@@ -1,0 +1,73 @@
+"""The expected number of open gates. Kernels: csrc/cpu/l0_penalty.cpp."""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .. import _load, reference
+from .. import constants as c
+from ._common import check_gate, check_real, fake, needs_gradient
+
+
+def l0_penalty(
+    log_alpha: Tensor,
+    *,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+) -> Tensor:
+    """sum P(z != 0) = sum sigmoid(clamp(log_alpha, -20, 20) - temperature log(-gamma / zeta)).
+
+    Args:
+        log_alpha: float32 or float64 of any shape.
+        temperature: beta > 0.
+        gamma: below 0.
+        zeta: above 1.
+        bound: log_alpha is held to [-bound, bound].
+
+    Returns:
+        A scalar of the dtype of ``log_alpha``, between 0 and its number of elements; summed in float64.
+
+    Raises:
+        TypeError: log_alpha is of another type or dtype.
+        ValueError: temperature, gamma or zeta is out of range.
+
+    Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), equation 12.
+    """
+    check_real("log_alpha", log_alpha)
+    check_gate(temperature, gamma, zeta, bound)
+    if not _load.native_for(log_alpha):
+        return reference.l0_penalty(log_alpha, temperature=temperature, gamma=gamma, zeta=zeta, bound=bound)
+    scalars = (temperature, gamma, zeta, bound)
+    log_alpha = log_alpha.contiguous()
+    if needs_gradient(log_alpha):
+        return _L0Penalty.apply(log_alpha, scalars)
+    return torch.ops.l0fast.l0_penalty(log_alpha, *scalars)
+
+
+class _L0Penalty(torch.autograd.Function):
+    @staticmethod
+    def forward(log_alpha, scalars):
+        return torch.ops.l0fast.l0_penalty(log_alpha, *scalars)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        log_alpha, ctx.scalars = inputs
+        ctx.save_for_backward(log_alpha)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (log_alpha,) = ctx.saved_tensors
+        return torch.ops.l0fast.l0_penalty_backward(grad, log_alpha, *ctx.scalars), None
+
+
+@fake("l0_penalty")
+def _(log_alpha, *scalars):
+    return log_alpha.new_empty(())
+
+
+@fake("l0_penalty_backward")
+def _(grad, log_alpha, *scalars):
+    return torch.empty_like(log_alpha)

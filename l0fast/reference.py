@@ -1,0 +1,197 @@
+"""The specification in plain torch: what each op computes, with the names and arguments of l0fast/ops.
+
+Any floating dtype, any device, ordinary autograd. It is the fallback where no kernel is at hand, the truth (in float64)
+that kernels are compared with, and the place to read the formulas (DESIGN 3 and 4).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from . import constants as c
+
+_MASK = 0xFFFFFFFF
+
+
+def _multiply_words(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    """High and low word of a 32 x 32 bit product. int64 wraps around, which leaves both words right."""
+    product = x * factor
+    return (product >> 32) & _MASK, product & _MASK
+
+
+def uniform_at(seed: Tensor, stream: int, first_index: int, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Philox4x32-10 noise of the elements ``first_index .. first_index + count - 1``. Twin of csrc/math/philox.h.
+
+    Returns a tensor of shape [count] with values ``((word >> 9) + 1/2) 2^-23``.
+    """
+    index = torch.arange(first_index, first_index + count, dtype=torch.int64, device=seed.device)
+    block = index >> 2
+    c0, c1 = block & _MASK, (block >> 32) & _MASK
+    c2, c3 = torch.full_like(block, stream), torch.zeros_like(block)
+    key = seed.reshape(())
+    k0, k1 = key & _MASK, (key >> 32) & _MASK
+    for _ in range(10):
+        high0, low0 = _multiply_words(c0, 0xD2511F53)
+        high1, low1 = _multiply_words(c2, 0xCD9E8D57)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
+    word = torch.stack([c0, c1, c2, c3]).gather(0, (index & 3).unsqueeze(0)).squeeze(0)
+    return ((word >> 9).to(dtype) + 0.5) * 2.0**-23
+
+
+def hard_concrete(
+    log_alpha: Tensor,
+    seed: Tensor | None = None,
+    *,
+    stream: int = 0,
+    first_index: int = 0,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+    eval_temperature: bool = True,
+) -> Tensor:
+    a = log_alpha.clamp(-bound, bound)
+    if seed is None:
+        s = torch.sigmoid(a / temperature if eval_temperature else a)
+    else:
+        u = uniform_at(seed, stream, first_index, log_alpha.numel(), log_alpha.dtype).view_as(log_alpha)
+        u = u.clamp(c.UNIFORM_EPS, 1 - c.UNIFORM_EPS)
+        s = torch.sigmoid((torch.log(u) - torch.log(1 - u) + a) / temperature)
+    return (s * (zeta - gamma) + gamma).clamp(0, 1)
+
+
+def active_probability(
+    log_alpha: Tensor,
+    *,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+) -> Tensor:
+    """P(z != 0) of each gate."""
+    a = log_alpha.clamp(-bound, bound)
+    return torch.sigmoid(a - temperature * math.log(-gamma / zeta))
+
+
+def l0_penalty(
+    log_alpha: Tensor,
+    *,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+) -> Tensor:
+    return active_probability(log_alpha, temperature=temperature, gamma=gamma, zeta=zeta, bound=bound).sum()
+
+
+def gated_totals(
+    log_weight: Tensor,
+    log_alpha: Tensor,
+    indptr: Tensor,
+    rows: Tensor,
+    values: Tensor,
+    n_targets: int,
+    seed: Tensor | None = None,
+    *,
+    stream: int = 0,
+    first_index: int = 0,
+    gates: bool = True,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+    eval_temperature: bool = True,
+) -> tuple[Tensor, Tensor]:
+    shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
+    weight = torch.exp(log_weight)
+    if gates:
+        noise = {"stream": stream, "first_index": first_index, "eval_temperature": eval_temperature}
+        weight = weight * hard_concrete(log_alpha, seed, **noise, **shape)
+    terms = values * torch.repeat_interleave(weight, indptr.diff())
+    totals = terms.new_zeros(n_targets).index_add(0, rows.to(torch.int64), terms)
+    return totals, l0_penalty(log_alpha, **shape)
+
+
+def data_loss(
+    totals: Tensor,
+    targets: Tensor,
+    scales: Tensor,
+    omega: Tensor,
+    tolerances: Tensor | None,
+    rho: int,
+    cap: float,
+) -> Tensor:
+    """sum omega rho((totals - targets) / scales). Twin of csrc/math/objective.h."""
+    x = (totals - targets) / scales
+    if rho == c.RHO_SQUARE:
+        value = x**2
+    elif rho == c.RHO_EPSILON_SQUARE:
+        value = (x.abs() - (0 if tolerances is None else tolerances)).clamp(min=0) ** 2
+    else:
+        value = x.abs().clamp(max=cap)
+    return (omega * value).sum()
+
+
+def calibration_epochs_(
+    log_weight: Tensor,
+    log_alpha: Tensor,
+    weight_exp_avg: Tensor,
+    weight_exp_avg_sq: Tensor,
+    alpha_exp_avg: Tensor,
+    alpha_exp_avg_sq: Tensor,
+    indptr: Tensor,
+    rows: Tensor,
+    values: Tensor,
+    targets: Tensor,
+    scales: Tensor,
+    omega: Tensor,
+    tolerances: Tensor | None,
+    anchor: Tensor | None,
+    seed: Tensor,
+    *,
+    rho: int = c.RHO_SQUARE,
+    cap: float = math.inf,
+    first_epoch: int = 0,
+    epochs: int = 1,
+    first_index: int = 0,
+    gates: bool = True,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+    lambda_l0: float = 0.0,
+    lambda_l2: float = 0.0,
+    lr: float = 0.01,
+) -> Tensor:
+    """The epochs with autograd and torch.optim.Adam itself, whose moments are the tensors passed in."""
+    parameters = [log_weight.detach(), log_alpha.detach()]  # share memory with the arguments
+    for parameter in parameters:
+        parameter.requires_grad_()
+    adam = torch.optim.Adam(parameters, lr=lr, betas=(c.ADAM_BETA1, c.ADAM_BETA2), eps=c.ADAM_EPSILON)
+    moments = [(weight_exp_avg, weight_exp_avg_sq), (alpha_exp_avg, alpha_exp_avg_sq)]
+    for parameter, (first, second) in zip(parameters, moments, strict=True):
+        step = torch.tensor(float(first_epoch))
+        adam.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
+    shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
+    metrics = torch.full((epochs, 4), math.nan, dtype=torch.float64, device=log_weight.device)
+    for k in range(epochs):
+        with torch.enable_grad():
+            noise = {"stream": first_epoch + k, "first_index": first_index}
+            totals, penalty = gated_totals(
+                *parameters, indptr, rows, values, targets.numel(), seed, gates=gates, **noise, **shape
+            )
+            data = data_loss(totals.double(), targets, scales, omega, tolerances, rho, cap)
+            ratio = torch.exp(parameters[0]) / (1 if anchor is None else anchor)
+            squares = (ratio**2).sum() if lambda_l2 else ratio.new_zeros(())
+            loss = data + lambda_l0 * penalty + lambda_l2 * squares
+        open_gates = hard_concrete(log_alpha, seed, **noise, **shape).count_nonzero() if gates else len(log_alpha)
+        metrics[k, 0] = data.detach()
+        if not torch.isfinite(data):
+            break
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        metrics[k, 1], metrics[k, 2], metrics[k, 3] = penalty.detach(), squares.detach(), open_gates
+    return metrics

@@ -1,0 +1,160 @@
+import pytest
+import torch
+from compare import assert_as_good_as_torch, away_from_kinks
+from conftest import columns
+from test_hard_concrete import unclamped
+from torch.autograd import gradcheck
+
+from l0fast import ops, reference
+
+SEED = torch.tensor([42])
+SHAPES = [(1, 1), (1, 1000), (7, 3), (77, 3001), (3000, 500)]
+OPTIONS = [
+    {},
+    {"gates": False},
+    {"temperature": 0.35, "stream": 7, "first_index": 5},
+    {"gamma": -0.5, "zeta": 1.7, "bound": 1.5},
+    {"eval_temperature": False},
+]
+
+
+def problem(m, n, dtype, row_type=torch.uint16, spread=3.0):
+    generator = torch.Generator().manual_seed(5)
+    log_weight = torch.randn(n, generator=generator)
+    log_alpha = torch.randn(n, generator=generator) * spread
+    indptr, rows, values = columns(m, n, dtype=torch.float32, row_type=row_type)
+    return log_weight.to(dtype), log_alpha.to(dtype), indptr, rows, values.to(dtype), m
+
+
+@pytest.mark.parametrize("seed", [SEED, None], ids=["sampled", "deterministic"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_forward_and_backward_against_reference(native, shape, options, seed):
+    m, n = shape
+    pull = torch.randn(m)
+    results = []
+    for function, dtype in ((ops, torch.float32), (reference, torch.float32), (reference, torch.float64)):
+        log_weight, log_alpha, *matrix = problem(m, n, dtype)
+        log_weight.requires_grad_(), log_alpha.requires_grad_()
+        totals, penalty = function.gated_totals(log_weight, log_alpha, *matrix, seed, **options)
+        ((totals * pull).sum() + 0.3 * penalty).backward()
+        results.append((totals.detach(), penalty.detach(), log_weight.grad, log_alpha.grad))
+    log_alpha = problem(m, n, torch.float64)[1]
+    gate = {k: v for k, v in options.items() if k != "gates"}
+    mask = away_from_kinks(unclamped(log_alpha, seed, **gate))
+    for k, what in enumerate(("totals", "penalty", "log_weight.grad", "log_alpha.grad")):
+        chosen = [r[k][mask] if k == 3 else r[k] for r in results]
+        assert_as_good_as_torch(*chosen, what)
+
+
+@pytest.mark.parametrize("row_type", [torch.uint16, torch.int32])
+def test_row_types_agree(native, row_type):
+    first = ops.gated_totals(*problem(77, 3001, torch.float32), SEED)[0]
+    assert torch.equal(first, ops.gated_totals(*problem(77, 3001, torch.float32, row_type), SEED)[0])
+
+
+def test_closed_columns_are_never_read(native):
+    """A closed record contributes exactly nothing, even where its column holds NaN."""
+    log_weight, log_alpha, indptr, rows, values, m = problem(77, 301, torch.float32)
+    log_alpha[::2] = -40
+    expected = ops.gated_totals(log_weight, log_alpha, indptr, rows, values, m, SEED)[0]
+    column = torch.repeat_interleave(torch.arange(301), indptr.diff())
+    poisoned = torch.where(column % 2 == 0, torch.nan, values)
+    log_weight.requires_grad_(), log_alpha.requires_grad_()
+    totals, _ = ops.gated_totals(log_weight, log_alpha, indptr, rows, poisoned, m, SEED)
+    totals.sum().backward()
+    assert torch.equal(totals.detach(), expected)
+    assert torch.isfinite(log_weight.grad).all() and torch.isfinite(log_alpha.grad).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_same_bits_on_any_number_of_threads(native, threads):
+    arguments = problem(300, 40_000, torch.float32)
+    expected = ops.gated_totals(*arguments, SEED)
+    torch.set_num_threads(threads)
+    got = ops.gated_totals(*arguments, SEED)
+    assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+
+
+@pytest.mark.parametrize("gates", [True, False])
+def test_gradcheck(gates):
+    log_weight, log_alpha, *matrix = problem(5, 12, torch.float64, spread=1.0)
+    stream = next(s for s in range(200) if away_from_kinks(unclamped(log_alpha, SEED, stream=s)).all())
+    parameters = (log_weight.requires_grad_(), log_alpha.requires_grad_())
+    assert gradcheck(lambda w, a: ops.gated_totals(w, a, *matrix, SEED, stream=stream, gates=gates), parameters)
+
+
+def test_empty_columns_and_no_nonzeros(native):
+    n = 10
+    indptr, rows, values = torch.zeros(n + 1, dtype=torch.int64), torch.empty(0, dtype=torch.int32), torch.empty(0)
+    totals, penalty = ops.gated_totals(torch.zeros(n), torch.zeros(n), indptr, rows, values, 3, SEED)
+    assert torch.equal(totals, torch.zeros(3)) and penalty > 0
+
+
+def test_saves_references_only(native):
+    log_weight, log_alpha, *matrix = problem(77, 3001, torch.float32)
+    inputs = [log_weight.requires_grad_(), log_alpha.requires_grad_(), *matrix[:3], SEED]
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: (saved.append(x.data_ptr()), x)[1], lambda x: x):
+        ops.gated_totals(log_weight, log_alpha, *matrix, SEED)
+    assert set(saved) <= {x.data_ptr() for x in inputs}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(log_weight=torch.zeros(4, 3)), ValueError, r"log_weight: expected one dimension"),
+        (dict(log_alpha=torch.zeros(3)), ValueError, r"log_alpha: expected shape \[12\]"),
+        (dict(log_alpha=torch.zeros(12, dtype=torch.float64)), TypeError, r"log_alpha: expected torch.float32"),
+        (dict(values=torch.zeros(1, dtype=torch.float64)), TypeError, r"values: expected torch.float32"),
+        (dict(temperature=0), ValueError, r"temperature"),
+        (dict(seed=3), TypeError, r"seed: expected an int64 tensor"),
+    ],
+)
+def test_bad_input(change, error, message):
+    names = ("log_weight", "log_alpha", "indptr", "rows", "values", "n_targets")
+    arguments = dict(zip(names, problem(5, 12, torch.float32), strict=True))
+    with pytest.raises(error, match=message):
+        ops.gated_totals(**{**arguments, "seed": SEED, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(rows=lambda r: torch.full_like(r.int(), 5)), r"rows: expected 0 <= row < 5"),
+        (dict(rows=lambda r: -torch.ones_like(r.int())), r"rows: expected 0 <= row < 5"),
+        (dict(rows=lambda r: r.long()), r"rows: expected uint16 or int32, got int64"),
+        (dict(rows=lambda r: r[:-1]), r"rows: expected shape"),
+        (dict(indptr=lambda p: p.flip(0)), r"indptr: expected to run from 0"),
+        (dict(indptr=lambda p: torch.cat([p[:1], p[2:3], p[1:2], p[3:]])), r"indptr: expected non-decreasing"),
+        (dict(indptr=lambda p: p[:-1]), r"indptr: expected shape \[13\]"),
+        (dict(n_targets=lambda m: -1), r"n_targets: expected a count"),
+    ],
+)
+def test_bad_matrix(native, change, message):
+    """Contents of the matrix are checked where the kernel reads it: no index goes out of bounds."""
+    names = ("log_weight", "log_alpha", "indptr", "rows", "values", "n_targets")
+    arguments = dict(zip(names, problem(5, 12, torch.float32, torch.int32), strict=True))
+    for name, function in change.items():
+        arguments[name] = function(arguments[name])
+    with pytest.raises(RuntimeError, match=message):
+        ops.gated_totals(**arguments, seed=SEED)
+
+
+def test_opcheck_and_compile(native):
+    tensors = problem(5, 12, torch.float32)
+    scalars = (0, 0, True, 0.5, -0.1, 1.1, 20.0, 1e-6, True)
+    tests = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+    torch.library.opcheck(torch.ops.l0fast.gated_totals.default, (*tensors, SEED, *scalars), test_utils=tests)
+    arguments = (torch.ones(5), torch.ones(()), *tensors[:5], SEED, *scalars)
+    torch.library.opcheck(torch.ops.l0fast.gated_totals_backward.default, arguments, test_utils=tests)
+    log_weight = tensors[0].clone().requires_grad_()
+
+    def loss(w):
+        totals, penalty = ops.gated_totals(w, *tensors[1:], SEED)
+        return totals.square().sum() + penalty
+
+    (expected,) = torch.autograd.grad(loss(log_weight), log_weight)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    (got,) = torch.autograd.grad(compiled(log_weight), log_weight)
+    assert torch.equal(got, expected)
