@@ -64,6 +64,7 @@ class FitOptions:
 
 def train(model, matrix: PackedMatrix, objective: Objective, options: FitOptions) -> None:
     """Runs options.epochs epochs on the model's parameters; see SparseCalibrationWeights.fit."""
+    _check_finite(model)
     signature = _signature(matrix, objective, options)
     run = model._run if options.resume else None
     if run is not None:
@@ -88,6 +89,14 @@ def train(model, matrix: PackedMatrix, objective: Objective, options: FitOptions
             due = done % options.checkpoint_freq == 0 or done == options.epochs or interrupted()
             if options.checkpoint is not None and due:
                 checkpoints.save(model, options.checkpoint)
+
+
+def _check_finite(model) -> None:
+    for name, parameter in (("log_weight", model.log_weight), ("log_alpha", model.log_alpha)):
+        bad = (~torch.isfinite(parameter.detach())).nonzero()
+        if len(bad):
+            first = int(bad[0])
+            raise ValueError(f"{name}: expected finite parameters, got {parameter[first].item()} at record {first}")
 
 
 def _start_run(model) -> RunState:
