@@ -88,3 +88,8 @@ def achievable(facts: RowFacts, y: np.ndarray) -> np.ndarray:
     """
     reachable = (y == 0) | ((y > 0) & (facts.largest > 0)) | ((y < 0) & (facts.least < 0))
     return reachable & np.isfinite(y) & (facts.bad == 0)
+
+
+def achievable_targets(M, y) -> np.ndarray:
+    """:func:`achievable` for a scipy sparse M [n_targets, n_records] and targets y [n_targets]."""
+    return achievable(row_facts(canonical(M)), np.asarray(y, dtype=np.float64))

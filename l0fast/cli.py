@@ -1,0 +1,60 @@
+"""The ``l0fast`` command: calibrate, check, demo, info.
+
+Exit codes: 0 done; 1 ran but missed a --require; 2 bad input or a file that could not be written, with one line on
+stderr; 3 a fault of l0fast itself, with a traceback; 130 interrupted.
+"""
+
+import argparse
+import sys
+import traceback
+import warnings
+
+from .cli_files import InputError
+from .cli_options import build_parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code. ``arguments`` default to those of the process."""
+    options = build_parser(_command).parse_args(arguments)
+    warnings.showwarning = _show_warning
+    try:
+        return options.run(options)
+    except InputError as error:
+        return _complain(f"error: {error}", 2)
+    except MemoryError as error:
+        return _complain(f"error: out of memory {error}".rstrip(), 2)
+    except KeyboardInterrupt as error:
+        return _complain(f"interrupted {error}".rstrip(), 130)
+    except Exception:
+        traceback.print_exc()
+        return 3
+
+
+def _command(name: str):
+    """The function of a command; modules are imported when they are needed, so that --help is quick."""
+
+    def run(options: argparse.Namespace) -> int:
+        if name == "info":
+            from .cli_info import info as command
+        elif name == "demo":
+            from .cli_demo import demo as command
+        elif name == "check":
+            from .cli_check import check as command
+        else:
+            from .cli_calibrate import calibrate as command
+        return command(options)
+
+    return run
+
+
+def _complain(text: str, code: int) -> int:
+    print("l0fast: " + " ".join(text.split("\n")), file=sys.stderr)
+    return code
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    _complain(f"warning: {message}", 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""Every option of the command line, in one place, with the defaults that work in practice."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LOSSES = ("mse", "relative", "relative_epsilon", "capped_mape")
+REQUIRABLE = ("mean_error", "max_error", "share_within_10", "active")
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "<=": lambda a, b: a <= b,
+    ">=": lambda a, b: a >= b,
+    "<": lambda a, b: a < b,
+    ">": lambda a, b: a > b,
+}
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A quality that the result must have, such as ``mean_error<=0.02``."""
+
+    key: str
+    comparison: str
+    bound: float
+
+    def met(self, figures: dict[str, float]) -> bool:
+        return _COMPARISONS[self.comparison](figures[self.key], self.bound)
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.comparison}{self.bound:g}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, as all other bad input does, and does not guess at shortened options."""
+
+    def __init__(self, **options):
+        options.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str):
+        print(f"l0fast: error: {message}; see `{self.prog} --help`", file=sys.stderr)
+        sys.exit(2)
+
+
+def _requirement(text: str) -> Requirement:
+    found = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>)\s*([-+.\deE]+)\s*", text)
+    if not found or found[1] not in REQUIRABLE:
+        raise argparse.ArgumentTypeError(
+            f"expected one of {', '.join(REQUIRABLE)} as in mean_error<=0.02, got {text!r}"
+        )
+    return Requirement(found[1], found[2], _number(found[3]))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+
+
+def _multiplier(text: str) -> tuple[str, float]:
+    group, separator, factor = text.rpartition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"expected GROUP=FACTOR, got {text!r}")
+    return group, _number(factor)
+
+
+def _whole(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {value}")
+        return value
+
+    return parse
+
+
+def build_parser(command: Callable[[str], Callable]) -> argparse.ArgumentParser:
+    """The parser of all commands; ``command(name)`` is what a command's ``options.run`` will be."""
+    parser = _Parser(prog="l0fast", description="Calibrates survey weights: few records, published totals, fast.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    calibrate = commands.add_parser("calibrate", help="find weights whose totals meet the targets")
+    _add_problem(calibrate)
+    _add_fit(calibrate)
+    _add_files(calibrate)
+    check = commands.add_parser("check", help="look for what cannot work, without a run")
+    _add_problem(check)
+    info = commands.add_parser("info", help="versions, instruction set, threads, CUDA")
+    demo = commands.add_parser("demo", help="calibrate the bundled CPS problem (1,513 targets, 40,000 records)")
+    demo.add_argument("--out", metavar="FOLDER", default="l0fast-demo", help="where the results go; made if missing")
+    demo.add_argument("--epochs", type=_whole(1), default=1000, help="passes over the problem")
+    demo.add_argument("--lambda-l0", type=_number, default=1e-3, help="price of a record: more of it keeps fewer")
+    demo.add_argument("--seed", type=_whole(0), default=0, help="governs every draw")
+    demo.add_argument("--threads", type=_whole(1, 4096), default=None, help="CPU threads; None is torch's own choice")
+    for name, sub in {"calibrate": calibrate, "check": check, "info": info, "demo": demo}.items():
+        sub.set_defaults(run=command(name))
+    return parser
+
+
+def _add_problem(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("problem")
+    group.add_argument("matrix", metavar="MATRIX", help="targets x records, .npz (scipy.sparse.save_npz) or .mtx[.gz]")
+    group.add_argument(
+        "--targets",
+        metavar="FILE",
+        required=True,
+        help="CSV or parquet, a row for each row of MATRIX: name,value and optionally weight,scale,tolerance,group",
+    )
+    group.add_argument(
+        "--init-weights", metavar="FILE", help="initial weights: file.npy or file.csv:column; None: all 1"
+    )
+    group.add_argument("--loss", choices=LOSSES, default="relative", help="how a miss is counted (see README)")
+    group.add_argument("--epochs", type=_whole(0), default=1000, help="passes over the problem, in total")
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("fit")
+    add = group.add_argument
+    add("--lambda-l0", type=_number, default=1e-3, help="price of a record in use: more of it keeps fewer records")
+    add("--lambda-l2", type=_number, default=1e-12, help="price of a squared weight")
+    add("--lr", type=_number, default=0.15, help="Adam's step")
+    add("--beta", type=_number, default=0.35, help="temperature of the gates")
+    add("--gamma", type=_number, default=-0.1, help="lower end of the gates' stretched interval, below 0")
+    add("--zeta", type=_number, default=1.1, help="upper end of the gates' stretched interval, above 1")
+    add("--keep-prob", type=_number, default=0.999, help="initial probability that a record is kept")
+    add("--jitter", type=_number, default=0.05, help="standard deviation of noise on the initial log weights")
+    add("--alpha-jitter", type=_number, default=0.01, help="standard deviation of noise on the initial gates")
+    add("--no-gates", action="store_true", help="keep every record")
+    add("--no-normalize-groups", action="store_true", help="do not divide a target's loss by its group's size")
+    add(
+        "--group-multiplier",
+        metavar="GROUP=FACTOR",
+        type=_multiplier,
+        action="append",
+        default=[],
+        help="factor for a group of targets; may be repeated",
+    )
+    add("--loss-cap", type=_number, default=1.0, help="for capped_mape: an error beyond it costs no more")
+    add("--seed", type=_whole(0), default=0, help="governs every draw: the same seed gives the same weights")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add("--threads", type=_whole(1, 4096), default=None, help="CPU threads; None is torch's own choice")
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("files")
+    add = group.add_argument
+    add("-o", "--output", metavar="WEIGHTS", required=True, help="weights: .npy, .csv or .parquet")
+    add("--json", metavar="FILE", help="options, versions, sha256, timings, quality; None: WEIGHTS with suffix .json")
+    add("--diagnostics", metavar="FILE.csv", help="every target before and after")
+    add("--report", metavar="FILE.html", help="one HTML file with pictures, needs l0fast[report]")
+    add("--log", metavar="FILE.csv", help="every target every --verbose-freq epochs")
+    add("--verbose-freq", type=_whole(1), default=100, help="epochs between lines of progress and of the log")
+    add("--checkpoint", metavar="FILE", help="save the run to this file as it goes")
+    add("--checkpoint-freq", type=_whole(1), default=100, help="epochs between checkpoints")
+    add("--resume", action="store_true", help="continue from --checkpoint until --epochs in total")
+    add("--no-preflight", action="store_true", help="run without looking for what cannot work")
+    add(
+        "--require",
+        metavar="KEY<=X",
+        type=_requirement,
+        action="append",
+        default=[],
+        help=f"exit with 1 unless the result has this quality; keys {', '.join(REQUIRABLE)}; may be repeated",
+    )
