@@ -109,9 +109,13 @@ def gated_totals(
     if gates:
         noise = {"stream": stream, "first_index": first_index, "eval_temperature": eval_temperature}
         weight = weight * hard_concrete(log_alpha, seed, **noise, **shape)
+    return column_totals(weight, indptr, rows, values, n_targets), l0_penalty(log_alpha, **shape)
+
+
+def column_totals(weight: Tensor, indptr: Tensor, rows: Tensor, values: Tensor, n_targets: int) -> Tensor:
+    """M w for M [n_targets, n_records] in compressed columns and any weight [n_records]."""
     terms = values * torch.repeat_interleave(weight, indptr.diff())
-    totals = terms.new_zeros(n_targets).index_add(0, rows.to(torch.int64), terms)
-    return totals, l0_penalty(log_alpha, **shape)
+    return terms.new_zeros(n_targets).index_add(0, rows.to(torch.int64), terms)
 
 
 def data_loss(

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from .. import constants as c
 from .. import ops
 from . import checkpoint as checkpoints
+from . import hooks
+from .hooks import WEIGHT_HOOKS, overridden
 from .initial import check_gate_options, initial_log_alpha, initial_log_weight
 from .matrix import MatrixCache, PackedMatrix
 from .objective import build_objective
@@ -124,6 +126,13 @@ class SparseCalibrationWeights(nn.Module):
             raise ValueError(f"M: expected {self.n_features} columns (n_features), got shape {tuple(matrix.shape)}")
         return matrix
 
+    def _convert_sparse_to_torch(self, M) -> Tensor:
+        """M as a torch COO tensor of the parameters' dtype: for subclasses; l0fast itself multiplies packed columns."""
+        matrix = self.pack(M).to_scipy().tocoo()
+        indices = torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64))
+        values = torch.from_numpy(matrix.data).to(self.log_weight.dtype)
+        return torch.sparse_coo_tensor(indices, values, matrix.shape, check_invariants=False).to(self.log_weight.device)
+
     def forward(self, M, deterministic: bool = False) -> Tensor:
         """Totals M w [n_targets], differentiable in log_weight and log_alpha.
 
@@ -131,6 +140,8 @@ class SparseCalibrationWeights(nn.Module):
             M: matrix [n_targets, n_features], any format that :func:`l0fast.calibration.matrix.pack` takes.
             deterministic: gates without noise.
         """
+        if overridden(self, WEIGHT_HOOKS):
+            return hooks.totals(self, M, deterministic)
         matrix = self.pack(M)
         seed = None if deterministic or not self.use_gates else self._draw_seed()
         totals, _ = ops.gated_totals(
@@ -255,7 +266,7 @@ class SparseCalibrationWeights(nn.Module):
             loss_cap=loss_cap,
             device=self.log_weight.device,
         )
-        train(self, matrix, objective, options)
+        train(self, M, matrix, objective, options)
         return self
 
     def save_checkpoint(self, path) -> None:

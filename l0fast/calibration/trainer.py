@@ -13,6 +13,7 @@ import torch
 
 from .. import ops
 from . import checkpoint as checkpoints
+from . import hooks
 from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import Reporter
@@ -62,7 +63,7 @@ class FitOptions:
         return min(stops)
 
 
-def train(model, matrix: PackedMatrix, objective: Objective, options: FitOptions) -> None:
+def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOptions) -> None:
     """Runs options.epochs epochs on the model's parameters; see SparseCalibrationWeights.fit."""
     _check_finite(model)
     signature = _signature(matrix, objective, options)
@@ -73,12 +74,16 @@ def train(model, matrix: PackedMatrix, objective: Objective, options: FitOptions
         run = _start_run(model)
     run.signature = signature
     reporter = Reporter(model, matrix, objective, options)
+    by_hand = hooks.overridden(model, hooks.FIT_HOOKS)
     done, chunk = 0, 1
     with _held_interrupt(run) as interrupted, reporter:
         while done < options.epochs and not interrupted():
             count = min(chunk, options.next_stop(done) - done)
             began = time.perf_counter()
-            metrics = _epochs(model, run, matrix, objective, options, count)
+            if by_hand:
+                metrics = hooks.epochs(model, run, M, objective, options, count)
+            else:
+                metrics = _epochs(model, run, matrix, objective, options, count)
             seconds = time.perf_counter() - began
             finished = _record(run, metrics, options)
             done += finished

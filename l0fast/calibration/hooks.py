@@ -1,0 +1,68 @@
+"""Subclasses written for l0-python override methods that its fit calls, and the engine calls no Python.
+
+A model with such an override runs epoch by epoch through its methods, with autograd and torch.optim.Adam, as in l0.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import constants as c
+from .. import reference
+from .objective import Objective
+from .state import RunState
+
+WEIGHT_HOOKS = ("get_weights", "_sample_gates", "get_deterministic_gates", "_convert_sparse_to_torch")
+FIT_HOOKS = (*WEIGHT_HOOKS, "forward", "get_l0_penalty", "get_l2_penalty")
+
+
+def overridden(model, names: tuple[str, ...]) -> list[str]:
+    """The methods among names that the model's class has of its own."""
+    from .model import SparseCalibrationWeights
+
+    return [n for n in names if getattr(type(model), n) is not getattr(SparseCalibrationWeights, n)]
+
+
+def totals(model, M, deterministic: bool) -> Tensor:
+    """M w [n_targets] with the weights that the model's methods give."""
+    weights = model.get_weights(deterministic=deterministic)
+    if overridden(model, ("_convert_sparse_to_torch",)):
+        return torch.sparse.mm(model._convert_sparse_to_torch(M), weights.unsqueeze(1)).squeeze(1)
+    matrix = model.pack(M)
+    return reference.column_totals(weights, matrix.indptr, matrix.rows, matrix.values, matrix.n_targets)
+
+
+def epochs(model, run: RunState, M, objective: Objective, options, count: int) -> np.ndarray:
+    """The twin of ops.calibration_epochs_ for such a model: metrics [count, 4], the same stop at a loss not finite."""
+    adam = _adam(model, run, options.lr)
+    metrics = np.full((count, 4), np.nan)
+    for k in range(count):
+        estimates = model.forward(M, deterministic=False)
+        data = reference.data_loss(
+            *(estimates.double(), objective.targets, objective.scales, objective.omega),
+            *(objective.tolerances, objective.rho, objective.cap),
+        )
+        metrics[k, 0] = data.item()
+        if not np.isfinite(metrics[k, 0]):
+            break
+        penalty = model.get_l0_penalty()
+        squares = model.get_l2_penalty() if options.lambda_l2 > 0 else penalty.new_zeros(())
+        adam.zero_grad()
+        (data + options.lambda_l0 * penalty + options.lambda_l2 * squares).backward()
+        adam.step()
+        # The methods hide the draw: the deterministic gates stand for the open ones.
+        metrics[k, 1:] = penalty.item(), squares.item(), model.get_deterministic_gates().count_nonzero().item()
+    adam.zero_grad()
+    return metrics
+
+
+def _adam(model, run: RunState, lr: float) -> torch.optim.Adam:
+    """Adam on the model's two parameters, its moments being the run's own tensors."""
+    adam = torch.optim.Adam([model.log_weight, model.log_alpha], lr, (c.ADAM_BETA1, c.ADAM_BETA2), c.ADAM_EPSILON)
+    for name, parameter in (("weight", model.log_weight), ("alpha", model.log_alpha)):
+        adam.state[parameter] = {
+            "step": torch.tensor(float(run.epoch)),
+            "exp_avg": run.moments[f"{name}_exp_avg"],
+            "exp_avg_sq": run.moments[f"{name}_exp_avg_sq"],
+        }
+    return adam

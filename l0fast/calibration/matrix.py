@@ -1,0 +1,213 @@
+"""The one resident copy of a calibration matrix: compressed columns, validated once, small.
+
+A float32 matrix of up to 65,536 targets takes 6 bytes a nonzero and 8 a record.
+"""
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from .matrix_source import MOST_NARROW_TARGETS, Source, pack_arrays, source_of
+
+_CHUNK = 1 << 22
+"""Nonzeros looked at together where a temporary is needed."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PackedMatrix:
+    """M [n_targets, n_records] in compressed columns: made by :func:`pack`, read by the kernels, changed by nobody.
+
+    Column i holds the rows ``rows[indptr[i]:indptr[i + 1]]``, increasing, with their values; no value is zero.
+    """
+
+    indptr: torch.Tensor
+    """[n_records + 1] int64."""
+    rows: torch.Tensor
+    """[nnz] uint16 for up to 65,536 targets, else int32."""
+    values: torch.Tensor
+    """[nnz] float32 or float64."""
+    shape: tuple[int, int]
+    """(n_targets, n_records)."""
+
+    def __post_init__(self):
+        row_dtype = torch.uint16 if self.n_targets <= MOST_NARROW_TARGETS else torch.int32
+        nnz = self.values.numel()
+        expected = {
+            "indptr": (self.indptr, (self.n_records + 1,), (torch.int64,)),
+            "rows": (self.rows, (nnz,), (row_dtype,)),
+            "values": (self.values, (nnz,), (torch.float32, torch.float64)),
+        }
+        for name, (tensor, shape, dtypes) in expected.items():
+            if tuple(tensor.shape) != shape or tensor.dtype not in dtypes or tensor.device != self.values.device:
+                wanted = f"shape {shape}, {' or '.join(map(str, dtypes))} on {self.values.device}"
+                came = f"shape {tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}"
+                raise ValueError(f"{name}: expected {wanted}, got {came}")
+
+    @property
+    def n_targets(self) -> int:
+        return self.shape[0]
+
+    @property
+    def n_records(self) -> int:
+        return self.shape[1]
+
+    @property
+    def nnz(self) -> int:
+        return self.values.numel()
+
+    @property
+    def nbytes(self) -> int:
+        return self.indptr.nbytes + self.rows.nbytes + self.values.nbytes
+
+    @property
+    def bytes_per_nonzero(self) -> float:
+        return self.nbytes / max(self.nnz, 1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values.dtype
+
+    @property
+    def column_nnz(self) -> torch.Tensor:
+        """Nonzeros of each record, int64 [n_records]."""
+        return self.indptr.diff()
+
+    def row_counts(self) -> torch.Tensor:
+        """Nonzeros of each target, int64 [n_targets]."""
+        counts = torch.zeros(self.n_targets, dtype=torch.int64, device=self.device)
+        for rows in self.rows.split(_CHUNK):
+            counts += torch.bincount(rows.to(torch.int32), minlength=self.n_targets)
+        return counts
+
+    def to(self, device=None, dtype: torch.dtype | None = None) -> "PackedMatrix":
+        """The same matrix elsewhere or in another precision; itself where nothing changes.
+
+        Raises:
+            ValueError: a value is too large for float32, or dtype is none of float32 and float64.
+        """
+        dtype = self.dtype if dtype is None else _checked_dtype(dtype)
+        device = self.device if device is None else _exact_device(device)
+        if (dtype, device) == (self.dtype, self.device):
+            return self
+        if dtype == torch.float32 and self.dtype == torch.float64:  # values may overflow, or become zeros to drop
+            indptr, rows, values = (t.cpu().numpy() for t in (self.indptr, self.rows, self.values))
+            source = Source("csc", indptr, rows.astype(np.int32), None, values, self.shape)
+            return _pack_source(source, dtype, torch.get_num_threads()).to(device)
+        return PackedMatrix(self.indptr.to(device), self.rows.to(device), self.values.to(device, dtype), self.shape)
+
+    def sha256(self) -> str:
+        """Name of the content: the same for the same matrix, from whatever format it was packed."""
+        return self._sha256
+
+    @functools.cached_property
+    def _sha256(self) -> str:
+        content = hashlib.sha256(f"l0fast.PackedMatrix {self.shape} {self.dtype}".encode())
+        for tensor in (self.indptr, self.rows, self.values):
+            content.update(tensor.cpu().numpy())
+        return content.hexdigest()
+
+    def to_scipy(self) -> sp.csc_matrix:
+        """A copy; scipy chooses the width of the indices."""
+        indptr, rows, values = (t.cpu().numpy() for t in (self.indptr, self.rows, self.values))
+        return sp.csc_matrix((values.copy(), rows.astype(np.int32), indptr.copy()), shape=self.shape)
+
+    def __reduce__(self):
+        # As int16: torch 2.13 writes a uint16 tensor into a pickle that it cannot read.
+        rows = self.rows.view(torch.int16) if self.rows.dtype == torch.uint16 else self.rows
+        return _unpickle, (self.indptr, rows, self.values, self.shape)
+
+    def __repr__(self) -> str:
+        kind = f"{self.dtype} with {self.rows.dtype} rows".replace("torch.", "")
+        return (
+            f"PackedMatrix({self.n_targets} x {self.n_records}, {self.nnz} nonzeros, {kind}, "
+            f"{self.nbytes / 1e6:.1f} MB, {self.device})"
+        )
+
+
+def pack(M, dtype: torch.dtype = torch.float32, device="cpu", threads: int | None = None) -> PackedMatrix:
+    """Packs a matrix into compressed columns. Duplicates are summed in double and rounded once; zeros are dropped.
+
+    The result has the same bits for every format, order of entries within a row or column, and number of threads.
+    Only duplicates are summed in the order in which they come. Indices and values in int32 or int64 and float32 or
+    float64 are read in place; packing compressed rows needs at most 0.6 of the result's size on top of it.
+
+    Args:
+        M: matrix [n_targets, n_records]: any scipy sparse matrix or array, any torch sparse layout, a dense NumPy
+            array or torch tensor, or a PackedMatrix.
+        dtype: of the values, torch.float32 or torch.float64.
+        device: where the result lives; packing itself takes place on the CPU.
+        threads: number of threads, torch's by default.
+
+    Raises:
+        TypeError: M is something else, or holds no numbers.
+        ValueError: M is empty, complex, not finite (also after rounding to dtype) or inconsistent.
+    """
+    dtype, device, threads = _checked_dtype(dtype), _exact_device(device), _checked_threads(threads)
+    if isinstance(M, PackedMatrix):
+        return M.to(device, dtype)
+    return _pack_source(source_of(M), dtype, threads).to(device)
+
+
+class MatrixCache:
+    """Holds the last packed matrix, found again by its content: a matrix changed in place is packed anew.
+
+    Copies and pickles of a cache are empty: what it holds can always be made again.
+    """
+
+    def __init__(self):
+        self.clear()
+
+    def get(self, M, dtype: torch.dtype = torch.float32, device="cpu") -> PackedMatrix:
+        """As :func:`pack`; packs only if M, dtype or device differ from those of the last call."""
+        if isinstance(M, PackedMatrix):
+            return pack(M, dtype, device)
+        dtype, device, threads = _checked_dtype(dtype), _exact_device(device), torch.get_num_threads()
+        source = source_of(M)
+        key = (source.content_key(threads), dtype, device)
+        if key != self._key:
+            self.clear()  # first: two matrices may not fit
+            self._packed = _pack_source(source, dtype, threads).to(device)
+            self._key = key
+        return self._packed
+
+    def clear(self) -> None:
+        self._key = self._packed = None
+
+    def __reduce__(self):
+        return MatrixCache, ()
+
+
+def _unpickle(indptr, rows, values, shape) -> PackedMatrix:
+    return PackedMatrix(indptr, rows.view(torch.uint16) if rows.dtype == torch.int16 else rows, values, shape)
+
+
+def _pack_source(source: Source, dtype: torch.dtype, threads: int) -> PackedMatrix:
+    arrays = pack_arrays(source, str(dtype).removeprefix("torch."), threads)
+    return PackedMatrix(*map(torch.from_numpy, arrays), source.shape)
+
+
+def _checked_dtype(dtype: torch.dtype) -> torch.dtype:
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
+    return dtype
+
+
+def _exact_device(device) -> torch.device:
+    """With its number (cuda:0, not cuda), as tensors report it."""
+    return torch.empty(0, device=device).device
+
+
+def _checked_threads(threads: int | None) -> int:
+    if threads is None:
+        return torch.get_num_threads()
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads: expected a positive integer, got {threads!r}")
+    return threads
