@@ -117,10 +117,12 @@ py::bytes fingerprint_of(const py::array& array, int64_t threads) {
   if (!(array.flags() & py::array::c_style))
     throw std::invalid_argument("fingerprint: array: expected a contiguous one");
   if (threads < 1) throw std::invalid_argument("fingerprint: threads: expected a positive number");
+  const void* data = array.data();
+  const int64_t bytes = array.nbytes();  // asks Python: not without the interpreter lock
   Fingerprint hash;
   {
     py::gil_scoped_release release;
-    hash = fingerprint(array.data(), array.nbytes(), threads);
+    hash = fingerprint(data, bytes, threads);
   }
   char text[sizeof hash];
   std::memcpy(text, &hash, sizeof hash);
