@@ -12,8 +12,8 @@ WEIGHT_BINS = (0.01, 0.1, 1, 10, 1000)
 class Reporter:
     """Looks at a run every verbose_freq epochs; a context manager, because of the progress bar."""
 
-    def __init__(self, model, matrix, objective, options):
-        self.model, self.matrix, self.objective, self.options = model, matrix, objective, options
+    def __init__(self, model, M, objective, options):
+        self.model, self.M, self.objective, self.options = model, M, objective, options
         self.bar = None
         self.shown = 0
 
@@ -53,7 +53,7 @@ class Reporter:
         """Weights [n_records] without noise and relative errors [n_targets] |y - M w| / |y + 1|, as l0-python's."""
         with torch.no_grad():
             weights = self.model.get_weights(deterministic=True)
-            totals = self.model.predict(self.matrix).double()
+            totals = self.model.predict(self.M).double()
         targets = self.objective.targets
         # A target of -1 has no such error; max(|y + 1|, tiny) keeps the report finite where the loss allows it.
         return weights, (targets - totals).abs() / (targets + 1).abs().clamp(min=1e-300)

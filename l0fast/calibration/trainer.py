@@ -73,8 +73,8 @@ def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOpti
     else:
         run = _start_run(model)
     run.signature = signature
-    reporter = Reporter(model, matrix, objective, options)
     by_hand = hooks.overridden(model, hooks.FIT_HOOKS)
+    reporter = Reporter(model, M if by_hand else matrix, objective, options)
     done, chunk = 0, 1
     with _held_interrupt(run) as interrupted, reporter:
         while done < options.epochs and not interrupted():
