@@ -16,9 +16,10 @@ from .cli_options import build_parser
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code. ``arguments`` default to those of the process."""
     options = build_parser(_command).parse_args(arguments)
-    warnings.showwarning = _show_warning
     try:
-        return options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return options.run(options)
     except InputError as error:
         return _complain(f"error: {error}", 2)
     except MemoryError as error:

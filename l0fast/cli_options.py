@@ -31,11 +31,19 @@ class Requirement:
         return f"{self.key}{self.comparison}{self.bound:g}"
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """States the defaults, but only those that say something."""
+
+    def _get_help_string(self, action):
+        silent = action.default is None or action.default is False or action.default == []
+        return action.help if silent else super()._get_help_string(action)
+
+
 class _Parser(argparse.ArgumentParser):
     """Complains in one line, as all other bad input does, and does not guess at shortened options."""
 
     def __init__(self, **options):
-        options.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        options.setdefault("formatter_class", _Formatter)
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str):
@@ -92,10 +100,14 @@ def build_parser(command: Callable[[str], Callable]) -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="versions, instruction set, threads, CUDA")
     demo = commands.add_parser("demo", help="calibrate the bundled CPS problem (1,513 targets, 40,000 records)")
     demo.add_argument("--out", metavar="FOLDER", default="l0fast-demo", help="where the results go; made if missing")
-    demo.add_argument("--epochs", type=_whole(1), default=1000, help="passes over the problem")
-    demo.add_argument("--lambda-l0", type=_number, default=1e-3, help="price of a record: more of it keeps fewer")
-    demo.add_argument("--seed", type=_whole(0), default=0, help="governs every draw")
-    demo.add_argument("--threads", type=_whole(1, 4096), default=None, help="CPU threads; None is torch's own choice")
+    demo.add_argument("--epochs", metavar="N", type=_whole(1), default=1000, help="passes over the problem")
+    demo.add_argument(
+        "--lambda-l0", metavar="X", type=_number, default=1e-3, help="price of a record: more of it keeps fewer"
+    )
+    demo.add_argument("--seed", metavar="N", type=_whole(0), default=0, help="governs every draw")
+    demo.add_argument(
+        "--threads", metavar="N", type=_whole(1, 4096), default=None, help="CPU threads (default: torch's own choice)"
+    )
     for name, sub in {"calibrate": calibrate, "check": check, "info": info, "demo": demo}.items():
         sub.set_defaults(run=command(name))
     return parser
@@ -111,24 +123,42 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
         help="CSV or parquet, a row for each row of MATRIX: name,value and optionally weight,scale,tolerance,group",
     )
     group.add_argument(
-        "--init-weights", metavar="FILE", help="initial weights: file.npy or file.csv:column; None: all 1"
+        "--init-weights", metavar="FILE", help="initial weights: file.npy or file.csv:column (default: all 1)"
     )
     group.add_argument("--loss", choices=LOSSES, default="relative", help="how a miss is counted (see README)")
-    group.add_argument("--epochs", type=_whole(0), default=1000, help="passes over the problem, in total")
+    group.add_argument("--epochs", metavar="N", type=_whole(0), default=1000, help="passes over the problem, in total")
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("fit")
     add = group.add_argument
-    add("--lambda-l0", type=_number, default=1e-3, help="price of a record in use: more of it keeps fewer records")
-    add("--lambda-l2", type=_number, default=1e-12, help="price of a squared weight")
-    add("--lr", type=_number, default=0.15, help="Adam's step")
-    add("--beta", type=_number, default=0.35, help="temperature of the gates")
-    add("--gamma", type=_number, default=-0.1, help="lower end of the gates' stretched interval, below 0")
-    add("--zeta", type=_number, default=1.1, help="upper end of the gates' stretched interval, above 1")
-    add("--keep-prob", type=_number, default=0.999, help="initial probability that a record is kept")
-    add("--jitter", type=_number, default=0.05, help="standard deviation of noise on the initial log weights")
-    add("--alpha-jitter", type=_number, default=0.01, help="standard deviation of noise on the initial gates")
+    add(
+        "--lambda-l0",
+        metavar="X",
+        type=_number,
+        default=1e-3,
+        help="price of a record in use: more of it keeps fewer records",
+    )
+    add("--lambda-l2", metavar="X", type=_number, default=1e-12, help="price of a squared weight")
+    add("--lr", metavar="X", type=_number, default=0.15, help="Adam's step")
+    add("--beta", metavar="X", type=_number, default=0.35, help="temperature of the gates")
+    add("--gamma", metavar="X", type=_number, default=-0.1, help="lower end of the gates' stretched interval, below 0")
+    add("--zeta", metavar="X", type=_number, default=1.1, help="upper end of the gates' stretched interval, above 1")
+    add("--keep-prob", metavar="X", type=_number, default=0.999, help="initial probability that a record is kept")
+    add(
+        "--jitter",
+        metavar="X",
+        type=_number,
+        default=0.05,
+        help="standard deviation of noise on the initial log weights",
+    )
+    add(
+        "--alpha-jitter",
+        metavar="X",
+        type=_number,
+        default=0.01,
+        help="standard deviation of noise on the initial gates",
+    )
     add("--no-gates", action="store_true", help="keep every record")
     add("--no-normalize-groups", action="store_true", help="do not divide a target's loss by its group's size")
     add(
@@ -139,23 +169,39 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="factor for a group of targets; may be repeated",
     )
-    add("--loss-cap", type=_number, default=1.0, help="for capped_mape: an error beyond it costs no more")
-    add("--seed", type=_whole(0), default=0, help="governs every draw: the same seed gives the same weights")
+    add("--loss-cap", metavar="X", type=_number, default=1.0, help="for capped_mape: an error beyond it costs no more")
+    add(
+        "--seed",
+        metavar="N",
+        type=_whole(0),
+        default=0,
+        help="governs every draw: the same seed gives the same weights",
+    )
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    add("--threads", type=_whole(1, 4096), default=None, help="CPU threads; None is torch's own choice")
+    add("--threads", metavar="N", type=_whole(1, 4096), default=None, help="CPU threads (default: torch's own choice)")
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("files")
     add = group.add_argument
     add("-o", "--output", metavar="WEIGHTS", required=True, help="weights: .npy, .csv or .parquet")
-    add("--json", metavar="FILE", help="options, versions, sha256, timings, quality; None: WEIGHTS with suffix .json")
+    add(
+        "--json",
+        metavar="FILE",
+        help="options, versions, sha256, timings, quality (default: WEIGHTS with suffix .json)",
+    )
     add("--diagnostics", metavar="FILE.csv", help="every target before and after")
     add("--report", metavar="FILE.html", help="one HTML file with pictures, needs l0fast[report]")
     add("--log", metavar="FILE.csv", help="every target every --verbose-freq epochs")
-    add("--verbose-freq", type=_whole(1), default=100, help="epochs between lines of progress and of the log")
+    add(
+        "--verbose-freq",
+        metavar="N",
+        type=_whole(1),
+        default=100,
+        help="epochs between lines of progress and of the log",
+    )
     add("--checkpoint", metavar="FILE", help="save the run to this file as it goes")
-    add("--checkpoint-freq", type=_whole(1), default=100, help="epochs between checkpoints")
+    add("--checkpoint-freq", metavar="N", type=_whole(1), default=100, help="epochs between checkpoints")
     add("--resume", action="store_true", help="continue from --checkpoint until --epochs in total")
     add("--no-preflight", action="store_true", help="run without looking for what cannot work")
     add(

@@ -29,7 +29,8 @@ def relative_errors(estimates, targets) -> np.ndarray:
     """
     targets = _vector("targets", targets)
     estimates = _vector("estimates", estimates, len(targets))
-    return (estimates - targets) / np.where(targets == 0, 1.0, np.abs(targets))
+    with np.errstate(over="ignore"):  # an error beyond 1e308 is infinite, which is what it should show
+        return (estimates - targets) / np.where(targets == 0, 1.0, np.abs(targets))
 
 
 def quality(estimates, targets) -> dict[str, float]:

@@ -37,17 +37,20 @@ def percent(x: float) -> str:
     if not np.isfinite(value):
         return "–"
     if value == 0 or abs(value) >= 0.95:
-        return f"{value:,.1f} %"
-    return f"{value:.2g} %" if abs(value) >= 1e-4 else f"{value:.0e} %"
+        return _minus(f"{value:,.1f} %")
+    return _minus(f"{value:.2g} %" if abs(value) >= 1e-4 else f"{value:.0e} %")
 
 
 def number(x: float) -> str:
     """A number with thousands separators: no decimals from 1,000 up, four digits below."""
     if not np.isfinite(x):
         return "–"
-    if x == 0 or 1000 <= abs(x) < 1e16:
-        return f"{x:,.0f}"
-    return f"{x:,.4g}"
+    return _minus(f"{x:,.0f}" if x == 0 or 1000 <= abs(x) < 1e16 else f"{x:,.4g}")
+
+
+def _minus(text: str) -> str:
+    """A hyphen is hard to see in a column of numbers."""
+    return text.replace("-", "−")
 
 
 def _row(cells, tag: str = "td") -> str:

@@ -6,7 +6,7 @@ import re
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot: a caller's backend and figures stay as they are
-from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter
 
 BEFORE, AFTER, INK, FAINT, RULE = "#d98c3f", "#1d6a96", "#27323a", "#6b7780", "#dfe4e8"
 
@@ -114,9 +114,9 @@ def _two_histograms(axes, before, after, bins) -> None:
 def error_figure(before: np.ndarray, after: np.ndarray) -> str:
     """Absolute relative errors of all targets; what is beyond the ends is counted in the outer bars."""
     errors = [np.abs(before), np.abs(after)]
-    positive = np.concatenate([e[e > 0] for e in errors])
-    low, high = (1e-4, 1.0) if not len(positive) else np.quantile(positive, [0.005, 0.999])
-    exponents = np.clip([np.floor(np.log10(low)), np.ceil(np.log10(high))], -8, 6)
+    positive = np.clip(np.concatenate([e[e > 0] for e in errors]), 1e-8, 1e6)
+    low, high = np.quantile(positive, [0.005, 0.999]) if len(positive) else (1e-4, 1.0)
+    exponents = [np.floor(np.log10(low)), np.ceil(np.log10(high))]
     exponents[1] = max(exponents[1], exponents[0] + 2)
     bins = np.logspace(*exponents, int(8 * (exponents[1] - exponents[0])) + 1)
 
@@ -143,6 +143,8 @@ def weight_figure(initial: np.ndarray, weights: np.ndarray) -> str:
     def draw(axes):
         _two_histograms(axes, *(np.clip(w, bins[0], bins[-1]) for w in positive), bins)
         axes.set(title="Weights above 0", xlabel="weight", ylabel="records")
+        if bins[-1] < 100 * bins[0]:  # hardly a power of ten to label
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         if bins[-1] < 1e7 and bins[0] > 1e-4:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
         else:

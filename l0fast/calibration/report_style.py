@@ -11,16 +11,18 @@ h1 { font-size: 26px; line-height: 1.25; margin: 0 0 4px; letter-spacing: -0.01e
 h2 { font-size: 18px; margin: 44px 0 12px; padding-top: 14px; border-top: 1px solid var(--rule); }
 p { margin: 8px 0; max-width: 76ch; }
 .faint { color: var(--faint); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: 14px; margin: 26px 0 8px; }
+.cards { display: grid; grid-template-columns: repeat(4, 1fr); gap: 14px; margin: 26px 0 8px; }
+@media (max-width: 1040px) { .cards { grid-template-columns: repeat(2, 1fr); } }
+@media (max-width: 560px) { .cards { grid-template-columns: 1fr; } main { padding: 24px 16px; } }
 .card { border: 1px solid var(--rule); border-radius: 8px; padding: 14px 16px 12px; }
 .card .label { color: var(--faint); font-size: 13px; }
 .card .figure { font-size: 24px; font-weight: 650; letter-spacing: -0.01em; line-height: 1.3;
                 font-variant-numeric: tabular-nums; white-space: nowrap; }
 .card .note { color: var(--faint); font-size: 13px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 20px 28px;
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 20px 28px;
         align-items: start; }
 figure { margin: 0; }
-svg { display: block; width: 100%; height: auto; }
+svg { display: block; width: 100%; max-width: 600px; height: auto; }
 svg text { font-family: inherit !important; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
@@ -30,7 +32,7 @@ th, td { padding: 5px 10px 5px 0; }
 td { border-bottom: 1px solid var(--rule); }
 th.n, td.n { text-align: right; white-space: nowrap; }
 td.name { overflow-wrap: anywhere; min-width: 14ch; }
-td.bar { width: 30%; padding-right: 0; }
+td.bar { width: 30%; padding: 5px 0 5px 16px; }
 .bar div { height: 7px; border-radius: 2px; margin: 2px 0; min-width: 1px; }
 .b { background: var(--before); } .a { background: var(--after); }
 .key { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin: 0 5px 0 0; }
