@@ -38,7 +38,7 @@ def percent(x: float) -> str:
         return "–"
     if value == 0 or abs(value) >= 0.95:
         return _minus(f"{value:,.1f} %")
-    return _minus(f"{value:.2g} %" if abs(value) >= 1e-4 else f"{value:.0e} %")
+    return _minus(f"{value:#.2g} %" if abs(value) >= 1e-4 else f"{value:.0e} %")
 
 
 def number(x: float) -> str:
