@@ -8,15 +8,24 @@ import importlib.util
 import os
 from pathlib import Path
 
-from setuptools import setup
-from torch.utils.cpp_extension import BuildExtension, CppExtension
+from setuptools import Extension, setup
+from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
 CSRC = Path("csrc")
 # 2.10 is the oldest torch whose stable ABI has everything used here; the library then loads under every later one.
 STABLE_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 # -O3 for the vectoriser. No -ffast-math: it would set flush-to-zero for the whole process, and NaN checks would vanish.
-FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math",
-         "-ffp-contract=fast", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+FLAGS = [
+    "-O3",
+    "-std=c++17",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-parameter",
+]
 # L0FAST_EXTRA_FLAGS: e.g. "-fsanitize=address,undefined" (see `make sanitize`).
 EXTRA = os.environ.get("L0FAST_EXTRA_FLAGS", "").split()
 
@@ -25,14 +34,26 @@ def sources(folder):
     return sorted(str(p) for p in (CSRC / folder).glob("*.cpp"))
 
 
-def extension(name, files, macros=(), **kwargs):
+def ops_extension():
     return CppExtension(
-        f"l0fast.{name}",
-        files,
+        "l0fast._C",
+        [str(CSRC / "library.cpp"), *sources("cpu")],
         include_dirs=[str(CSRC.resolve())],
-        extra_compile_args={"cxx": [*FLAGS, *macros, *EXTRA]},
+        extra_compile_args={"cxx": [*FLAGS, STABLE_TARGET, *EXTRA]},
         extra_link_args=EXTRA,
-        **kwargs,
+        py_limited_api=True,
+    )
+
+
+def host_extension():
+    """Arrays only: it borrows torch's copy of pybind11's headers and links nothing of torch."""
+    return Extension(
+        "l0fast._host",
+        sources("host"),
+        include_dirs=[str(CSRC.resolve()), *include_paths()],
+        extra_compile_args={"cxx": [*FLAGS, *EXTRA]},
+        extra_link_args=EXTRA,
+        language="c++",
     )
 
 
@@ -46,9 +67,6 @@ def check_cuda_request():
 
 check_cuda_request()
 setup(
-    ext_modules=[
-        extension("_C", [str(CSRC / "library.cpp"), *sources("cpu")], [STABLE_TARGET], py_limited_api=True),
-        extension("_host", sources("host")),
-    ],
+    ext_modules=[ops_extension(), host_extension()],
     cmdclass={"build_ext": BuildExtension.with_options(use_ninja=importlib.util.find_spec("ninja") is not None)},
 )

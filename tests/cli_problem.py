@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 def call(*arguments) -> subprocess.CompletedProcess:
     """The command in a process of its own, as a user's shell runs it in a pipe."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "l0fast.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "l0fast", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
 
 

@@ -15,7 +15,7 @@ import scipy.io
 import scipy.sparse as sp
 from cli_problem import CALIBRATE, ROOT, call, fails, problem_folder, read_csv, run, write_csv  # noqa: F401 - a fixture
 
-from l0fast.cli_output import LOG_COLUMNS
+from l0fast.cli.output import LOG_COLUMNS
 
 
 def test_everything_is_written(problem):
@@ -149,7 +149,7 @@ def test_info(capsys):
 
 def test_info_says_why_there_are_no_kernels():
     done = subprocess.run(
-        [sys.executable, "-m", "l0fast.cli", "info"],
+        [sys.executable, "-m", "l0fast", "info"],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "L0FAST_FALLBACK": "1"},

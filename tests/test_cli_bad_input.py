@@ -11,7 +11,7 @@ import scipy.io
 import scipy.sparse as sp
 from cli_problem import CALIBRATE, call, fails, problem_folder, read_csv, run, write_csv  # noqa: F401 - a fixture
 
-from l0fast import cli_output
+from l0fast.cli import output as cli_output
 
 pytestmark = pytest.mark.usefixtures("problem")
 OUT = ("-o", "w.npy")
@@ -156,7 +156,7 @@ def test_options(capsys, options, says):
 
 def test_outputs_are_checked_before_the_run(capsys, monkeypatch):
     monkeypatch.setattr(
-        "l0fast.cli_files.read_matrix", lambda path: pytest.fail("read before the outputs were checked")
+        "l0fast.cli.files.read_matrix", lambda path: pytest.fail("read before the outputs were checked")
     )
     Path("folder").mkdir()
     for options, says in {
@@ -224,7 +224,7 @@ def test_missing_libraries_are_named_before_the_run(capsys, monkeypatch):
             raise ImportError(f"No module named {name!r}")
         return real(name, *arguments)
 
-    monkeypatch.setattr("l0fast.cli_files.importlib.import_module", without)
+    monkeypatch.setattr("l0fast.cli.files.importlib.import_module", without)
     fails(capsys, *CALIBRATE, *OUT, "--report", "r.html", says="pip install 'l0fast[report]'")
     fails(capsys, *CALIBRATE, "-o", "w.parquet", says="pip install 'l0fast[data]'")
     Path("t.parquet").write_bytes(b"x")
@@ -232,6 +232,6 @@ def test_missing_libraries_are_named_before_the_run(capsys, monkeypatch):
 
 
 def test_a_fault_of_our_own_keeps_its_traceback(capsys, monkeypatch):
-    monkeypatch.setattr("l0fast.cli_calibrate.fit", lambda *_: 1 / 0)
+    monkeypatch.setattr("l0fast.cli.calibrate.fit", lambda *_: 1 / 0)
     assert run(*CALIBRATE, *OUT) == 3
     assert "ZeroDivisionError" in capsys.readouterr().err

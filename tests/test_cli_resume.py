@@ -12,7 +12,7 @@ import pytest
 from cli_problem import CALIBRATE, ROOT, fails, problem_folder, read_csv, run, write_csv  # noqa: F401 - a fixture
 from safetensors import safe_open
 
-from l0fast.cli_demo import DATA
+from l0fast.cli.demo import DATA
 
 pytestmark = pytest.mark.usefixtures("problem")
 OUT = ("-o", "w.npy", "--checkpoint", "run.st")
@@ -30,7 +30,7 @@ def large(problem):
 
 def stop_midway(arguments, number) -> subprocess.Popen:
     """Starts the command, sends the signal as soon as there is a checkpoint, and waits for the end."""
-    command = [sys.executable, "-m", "l0fast.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "l0fast", *map(str, arguments)]
     process = subprocess.Popen(
         command,
         env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -159,6 +159,14 @@ def test_callback_history_and_lines(problem, capsys):
     assert len(lines) == 5
 
 
+def test_reports_keep_round_numbers_after_resuming(problem):
+    M, y = problem
+    epochs = []
+    model = make().fit(M, y, epochs=13, **FIT)
+    model.fit(M, y, epochs=20, resume=True, verbose_freq=10, callback=lambda e, _: epochs.append(e), **FIT)
+    assert epochs == [20, 30, 33]
+
+
 def test_verbose_groups_and_bar(problem, capsys):
     M, y = problem
     make().fit(M, y, epochs=10, verbose=True, verbose_freq=10, target_groups=np.arange(N_TARGETS) % 3, **FIT)

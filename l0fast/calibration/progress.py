@@ -15,7 +15,6 @@ class Reporter:
     def __init__(self, model, M, objective, options):
         self.model, self.M, self.objective, self.options = model, M, objective, options
         self.bar = None
-        self.shown = 0
 
     def __enter__(self):
         if self.options.verbose is True:
@@ -30,14 +29,13 @@ class Reporter:
         if self.bar is not None:
             self.bar.close()
 
-    def after(self, done: int) -> None:
-        """Called when ``done`` epochs of this fit are done; looks only where somebody asked for it."""
+    def after(self, epochs: int, last: bool) -> None:
+        """Called when ``epochs`` more are done; looks only where somebody asked for it."""
         options = self.options
         if self.bar is not None:
-            self.bar.update(done - self.shown)
-        self.shown = done
-        regular = done % options.verbose_freq == 0
-        wanted = options.callback is not None and (regular or done == options.epochs)
+            self.bar.update(epochs)
+        regular = self.model.epoch % options.verbose_freq == 0
+        wanted = options.callback is not None and (regular or last)
         if not wanted and not (options.verbose and regular):
             return
         weights, errors = self._deterministic()

@@ -53,13 +53,13 @@ class FitOptions:
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback: expected a function of (epoch, metrics), got {type(self.callback).__name__}")
 
-    def next_stop(self, done: int) -> int:
-        """The next number of epochs done at which somebody wants to look."""
-        stops = [self.epochs]
+    def next_stop(self, epoch: int, last: int) -> int:
+        """The next epoch at which somebody wants to look. Counted in the whole run: round numbers stay."""
+        stops = [last]
         if self.verbose or self.callback is not None:
-            stops.append((done // self.verbose_freq + 1) * self.verbose_freq)
+            stops.append((epoch // self.verbose_freq + 1) * self.verbose_freq)
         if self.checkpoint is not None:
-            stops.append((done // self.checkpoint_freq + 1) * self.checkpoint_freq)
+            stops.append((epoch // self.checkpoint_freq + 1) * self.checkpoint_freq)
         return min(stops)
 
 
@@ -75,10 +75,10 @@ def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOpti
     run.signature = signature
     by_hand = hooks.overridden(model, hooks.FIT_HOOKS)
     reporter = Reporter(model, M if by_hand else matrix, objective, options)
-    done, chunk = 0, 1
+    last, chunk = run.epoch + options.epochs, 1
     with _held_interrupt(run) as interrupted, reporter:
-        while done < options.epochs and not interrupted():
-            count = min(chunk, options.next_stop(done) - done)
+        while run.epoch < last and not interrupted():
+            count = min(chunk, options.next_stop(run.epoch, last) - run.epoch)
             began = time.perf_counter()
             if by_hand:
                 metrics = hooks.epochs(model, run, M, objective, options, count)
@@ -86,12 +86,11 @@ def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOpti
                 metrics = _epochs(model, run, matrix, objective, options, count)
             seconds = time.perf_counter() - began
             finished = _record(run, metrics, options)
-            done += finished
             if finished < count:
                 raise FloatingPointError(_divergence(run, metrics[finished, 0]))
             chunk = max(1, min(2 * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
-            reporter.after(done)
-            due = done % options.checkpoint_freq == 0 or done == options.epochs or interrupted()
+            reporter.after(finished, run.epoch == last)
+            due = run.epoch % options.checkpoint_freq == 0 or run.epoch == last or interrupted()
             if options.checkpoint is not None and due:
                 checkpoints.save(model, options.checkpoint)
 

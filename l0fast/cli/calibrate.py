@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import cli_files, cli_output
-from . import cli_results as results
-from .calibration.row_facts import achievable_targets
-from .cli_check import Problem, count_errors, read_problem, run_preflight
-from .cli_files import InputError
-from .cli_fit import Run, build_model, fit
-from .cli_output import say
+from ..calibration.row_facts import achievable_targets
+from . import files, output, results
+from .check import Problem, count_errors, read_problem, run_preflight
+from .files import InputError
+from .fit import Run, build_model, fit
+from .output import say
 
 
 def calibrate(options: argparse.Namespace) -> int:
@@ -28,19 +27,19 @@ def calibrate(options: argparse.Namespace) -> int:
     log = None
     if options.log:
         kept = run.model.epoch if options.resume else None
-        log = cli_output.TargetLog(options.log, problem.targets.names, problem.targets.values, achievable, kept)
+        log = output.TargetLog(options.log, problem.targets.names, problem.targets.values, achievable, kept)
     fit(run, problem, options, log)
 
     weights = run.model.get_weights(deterministic=True).detach().cpu().numpy()
-    cli_output.save_weights(options.output, weights)
+    output.save_weights(options.output, weights)
     say(f"weights: {options.output}")
     rows = results.table(problem, weights)
     if options.diagnostics:
-        content = cli_output.table_bytes(rows | {"achievable": achievable})
+        content = output.table_bytes(rows | {"achievable": achievable})
         _write("--diagnostics", options.diagnostics, content)
     timings = {"read": problem.seconds, "fit": run.seconds, "total": time.perf_counter() - began}
     record = results.record(options, outputs, problem, run, weights, rows, findings, timings)
-    _write("--json", outputs["--json"], cli_output.json_bytes(record))
+    _write("--json", outputs["--json"], output.json_bytes(record))
     if options.report:
         page = results.report(options, problem, run, weights, rows, findings)
         _write("--report", options.report, page.encode())
@@ -58,26 +57,26 @@ def calibrate(options: argparse.Namespace) -> int:
 
 
 def _write(option: str, path, content: bytes) -> None:
-    cli_output.write_output(option, path, content)
+    output.write_output(option, path, content)
     say(f"{option.lstrip('-')}: {path}")
 
 
 def _check_outputs(options: argparse.Namespace) -> dict[str, str | None]:
     """All that can be known to fail later, now; returns the output files by option."""
-    cli_output.check_weights_format(options.output)
+    output.check_weights_format(options.output)
     json_path = options.json or str(Path(options.output).with_suffix(".json"))
     outputs = {"--output": options.output, "--json": json_path, "--diagnostics": options.diagnostics}
     outputs |= {"--report": options.report, "--log": options.log, "--checkpoint": options.checkpoint}
     inputs = {"MATRIX": options.matrix, "--targets": options.targets}
     if options.init_weights:
-        inputs["--init-weights"] = cli_files.init_weights_path(options.init_weights)
-    cli_output.check_outputs(outputs, inputs)
+        inputs["--init-weights"] = files.init_weights_path(options.init_weights)
+    output.check_outputs(outputs, inputs)
     if options.report:
-        cli_files.optional_module("matplotlib", "report", "--report")
+        files.optional_module("matplotlib", "report", "--report")
     if options.resume and not options.checkpoint:
         raise InputError("--resume: expected --checkpoint FILE too, to continue from")
     if options.resume:
-        cli_files.check_readable("--checkpoint", options.checkpoint)
+        files.check_readable("--checkpoint", options.checkpoint)
     return outputs
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ._atomic import atomic_write
-from .cli_files import InputError, optional_module
+from .._atomic import atomic_write
+from .files import InputError, optional_module
 
 LOG_COLUMNS = (
     *("target_name", "estimate", "target", "epoch", "error", "rel_error", "abs_error", "rel_abs_error", "loss"),

@@ -10,8 +10,8 @@ import numpy
 import scipy
 import torch
 
-from . import __version__, _load
-from .cli_output import say
+from .. import __version__, _load
+from .output import say
 
 
 def versions() -> dict[str, str]:
@@ -46,8 +46,8 @@ def info(options: argparse.Namespace) -> int:
 
 def _cuda() -> str:
     here = Path(_load.__file__).parent
-    files = sorted([*here.glob("_C_cuda*.so"), *here.glob("_C_cuda*.pyd")])
-    library = f"library {files[0].name}" if files else f"no library _C_cuda in {here}"
+    found = sorted([*here.glob("_C_cuda*.so"), *here.glob("_C_cuda*.pyd")])
+    library = f"library {found[0].name}" if found else f"no library _C_cuda in {here}"
     if torch.version.cuda is None:
         return f"not used: torch {torch.__version__} is a CPU build; {library}"
     if not torch.cuda.is_available():

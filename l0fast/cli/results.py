@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .calibration.diagnostics import quality, target_table, weight_statistics
-from .calibration.report import ReportData, render_report
-from .cli_check import Problem
-from .cli_files import file_sha256, init_weights_path
-from .cli_fit import Run
-from .cli_info import versions
+from ..calibration.diagnostics import quality, target_table, weight_statistics
+from ..calibration.report import ReportData, render_report
+from .check import Problem
+from .files import file_sha256, init_weights_path
+from .fit import Run
+from .info import versions
 
 _NOT_OPTIONS = ("run", "command", "matrix", "targets", "init_weights", "output")
 

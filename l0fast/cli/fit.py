@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .calibration import SparseCalibrationWeights
-from .calibration.diagnostics import relative_errors
-from .cli_check import Problem
-from .cli_files import InputError
-from .cli_output import TargetLog, rescue_weights, say
+from ..calibration import SparseCalibrationWeights
+from ..calibration.diagnostics import relative_errors
+from .check import Problem
+from .files import InputError
+from .output import TargetLog, rescue_weights, say
 
 
 @dataclass

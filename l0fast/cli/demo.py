@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import cli_files, cli_output
-from .cli_calibrate import calibrate
-from .cli_files import InputError
-from .cli_options import build_parser
-from .cli_output import say
+from . import files, output
+from .calibrate import calibrate
+from .files import InputError
+from .options import build_parser
+from .output import say
 
-DATA = Path(__file__).parent / "data" / "cps_tax_problem_40k.npz"
+DATA = Path(__file__).parents[1] / "data" / "cps_tax_problem_40k.npz"
 
 _US_GROUPS = ("US totals", "US by filing status", "US by income", "US by age")
 
@@ -28,24 +28,24 @@ def demo(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out: cannot make the folder {folder}: {error.strerror or error}") from None
-    cli_files.optional_module("matplotlib", "report", "the report of the demo")
+    files.optional_module("matplotlib", "report", "the report of the demo")
     arguments = _arguments(options, folder)
     parsed = build_parser(lambda name: name).parse_args(arguments)
-    cli_output.check_outputs({"--out": str(folder / "targets.csv")}, {})
+    output.check_outputs({"--out": str(folder / "targets.csv")}, {})
     with np.load(DATA, allow_pickle=False) as data:
         names, groups = data["names"].tolist(), data["groups"].tolist()
         labels = [_label(name, group) for name, group in zip(names, groups, strict=True)]
         rows = zip(names, data["y"].tolist(), labels, strict=True)
-        targets = cli_output.csv_bytes(("name", "value", "group"), rows)
-        initial = cli_output.weights_bytes(data["w0"], ".npy")
-    cli_output.write_output("--out", folder / "targets.csv", targets)
-    cli_output.write_output("--out", folder / "initial_weights.npy", initial)
+        targets = output.csv_bytes(("name", "value", "group"), rows)
+        initial = output.weights_bytes(data["w0"], ".npy")
+    output.write_output("--out", folder / "targets.csv", targets)
+    output.write_output("--out", folder / "initial_weights.npy", initial)
     say(f"$ l0fast {shlex.join(arguments)}")
     return calibrate(parsed)
 
 
 def _arguments(options: argparse.Namespace, folder: Path) -> list[str]:
-    files = {
+    written = {
         "--targets": "targets.csv",
         "--init-weights": "initial_weights.npy",
         "--output": "weights.npy",
@@ -55,7 +55,7 @@ def _arguments(options: argparse.Namespace, folder: Path) -> list[str]:
         "--report": "report.html",
     }
     arguments = ["calibrate", str(DATA)]
-    for option, name in files.items():
+    for option, name in written.items():
         arguments += [option, str(folder / name)]
     for option in ("epochs", "lambda_l0", "seed", "threads"):
         if (value := getattr(options, option)) is not None:

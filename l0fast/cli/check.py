@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from . import _load, cli_files
-from .calibration import SparseCalibrationWeights
-from .calibration.preflight import PreflightReport, preflight
-from .cli_files import InputError
-from .cli_output import say
+from .. import _load
+from ..calibration import SparseCalibrationWeights
+from ..calibration.preflight import PreflightReport, preflight
+from . import files
+from .files import InputError
+from .output import say
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Problem:
 
     matrix: sp.sparray
     """[n_targets, n_records]."""
-    targets: cli_files.Targets
+    targets: files.Targets
     initial: np.ndarray
     """[n_records]."""
     seconds: float
@@ -64,8 +65,8 @@ def _time_an_epoch(problem: Problem, options: argparse.Namespace) -> float | Non
 def read_problem(options: argparse.Namespace) -> Problem:
     """Reads matrix, targets and initial weights, and checks that their lengths agree."""
     began = time.perf_counter()
-    matrix = cli_files.read_matrix(options.matrix)
-    targets = cli_files.read_targets(options.targets)
+    matrix = files.read_matrix(options.matrix)
+    targets = files.read_targets(options.targets)
     n_targets, n_records = matrix.shape
     if len(targets.names) != n_targets:
         raise InputError(
@@ -76,7 +77,7 @@ def read_problem(options: argparse.Namespace) -> Problem:
         say(f"note: columns {', '.join(targets.ignored)} of {options.targets} are not used")
     initial = np.ones(n_records)
     if options.init_weights:
-        initial = cli_files.read_initial_weights(options.init_weights, n_records)
+        initial = files.read_initial_weights(options.init_weights, n_records)
     return Problem(matrix, targets, initial, time.perf_counter() - began)
 
 

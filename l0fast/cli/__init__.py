@@ -9,8 +9,8 @@ import sys
 import traceback
 import warnings
 
-from .cli_files import InputError
-from .cli_options import build_parser
+from .files import InputError
+from .options import build_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,13 +36,13 @@ def _command(name: str):
 
     def run(options: argparse.Namespace) -> int:
         if name == "info":
-            from .cli_info import info as command
+            from .info import info as command
         elif name == "demo":
-            from .cli_demo import demo as command
+            from .demo import demo as command
         elif name == "check":
-            from .cli_check import check as command
+            from .check import check as command
         else:
-            from .cli_calibrate import calibrate as command
+            from .calibrate import calibrate as command
         return command(options)
 
     return run
@@ -55,7 +55,3 @@ def _complain(text: str, code: int) -> int:
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     _complain(f"warning: {message}", 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
