@@ -42,4 +42,7 @@ STABLE_TORCH_LIBRARY(l0fast, m) {
 
   // 0 baseline, 3 x86-64-v3 (AVX2), 4 x86-64-v4 (AVX-512): what the CPU kernels run on here.
   m.def("instruction_set() -> int");
+
+  // How many private copies of the totals the CPU kernels keep for a matrix, whatever the number of threads.
+  m.def("count_parts(int nnz, int n_records, int n_targets) -> int");
 }

@@ -79,12 +79,20 @@ L0FAST_DEFINE_COLUMNS(double, uint16_t)
 L0FAST_DEFINE_COLUMNS(double, int32_t)
 #undef L0FAST_DEFINE_COLUMNS
 
-std::vector<int64_t> split_columns(const int64_t* indptr, int64_t n_records, int64_t n_targets) {
-  constexpr int64_t kRecordCost = 8;  // noise, exp, two Adam steps: about as long as eight nonzeros
+namespace {
+constexpr int64_t kRecordCost = 8;  // noise, exp, two Adam steps: about as long as eight nonzeros
+}
+
+int64_t count_parts(int64_t nnz, int64_t n_records, int64_t n_targets) {
   constexpr int64_t kLeastWork = 32768, kMostParts = 64, kNonzerosPerTotal = 64;
-  const auto cost = [&](int64_t i) { return indptr[i] - indptr[0] + i * kRecordCost; };
+  const int64_t work = nnz + n_records * kRecordCost;
+  return std::clamp<int64_t>(work / std::max(kLeastWork, kNonzerosPerTotal * n_targets), 1, kMostParts);
+}
+
+std::vector<int64_t> split_columns(const int64_t* indptr, int64_t n_records, int64_t n_targets) {
+  const auto cost = [&](int64_t i) { return indptr[i] + i * kRecordCost; };
   const int64_t work = cost(n_records);
-  const int64_t parts = std::clamp<int64_t>(work / std::max(kLeastWork, kNonzerosPerTotal * n_targets), 1, kMostParts);
+  const int64_t parts = count_parts(indptr[n_records], n_records, n_targets);
   std::vector<int64_t> bounds(parts + 1, 0);
   for (int64_t part = 1; part < parts; ++part) {
     const int64_t share = work / parts * part;

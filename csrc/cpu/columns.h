@@ -56,8 +56,11 @@ L0FAST_DECLARE_COLUMNS(double, uint16_t)
 L0FAST_DECLARE_COLUMNS(double, int32_t)
 #undef L0FAST_DECLARE_COLUMNS
 
-// Bounds of the parts, [parts + 1]: equal work, counted as nonzeros plus what a record costs without any. A part is
-// worth its private totals only if it has many more nonzeros than there are targets.
+// How many parts: of equal work, counted as nonzeros plus what a record costs without any. A part is worth its private
+// totals only if it has many more nonzeros than there are targets.
+int64_t count_parts(int64_t nnz, int64_t n_records, int64_t n_targets);
+
+// Bounds of the parts, [parts + 1].
 std::vector<int64_t> split_columns(const int64_t* indptr, int64_t n_records, int64_t n_targets);
 
 // Runs fn(0), ..., fn(parts - 1), each once, on torch's threads. Threads take parts as they come: which thread does

@@ -167,4 +167,8 @@ STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
   m.impl("gated_totals_backward", TORCH_BOX(&gated_totals_backward));
 }
 
+STABLE_TORCH_LIBRARY_IMPL(l0fast, CompositeExplicitAutograd, m) {
+  m.impl("count_parts", TORCH_BOX(&count_parts));
+}
+
 }  // namespace l0fast::cpu

@@ -6,7 +6,9 @@ Each ``_..._findings`` function looks for one kind of trouble; row_facts.py goes
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
+from .. import _load
 from .row_facts import RowFacts, achievable, canonical, row_facts
 
 _SHOWN = 5  # culprits named in a message; Finding.rows has them all
@@ -110,16 +112,20 @@ def preflight(
     ]
     order = {"error": 0, "warning": 1, "info": 2}
     nnz = int(M.nnz)
-    parts = min(max((nnz + 8 * n_records) // max(32768, 64 * n_targets), 1), 64)  # csrc/cpu/columns.cpp
     rate = nnz * _SECONDS_PER_NONZERO + n_records * _SECONDS_PER_RECORD
     return PreflightReport(
         findings=sorted(findings, key=lambda finding: order[finding.level]),
         achievable=reachable,
         bytes_matrix=nnz * (4 + (2 if n_targets <= 65536 else 4)) + 8 * (n_records + 1),
         bytes_state=n_records * 4 * 8,  # two parameters, four moments, gates, initial weights
-        bytes_totals=parts * n_targets * 8,
+        bytes_totals=_private_totals(nnz, n_records, n_targets) * n_targets * 8,
         seconds=epochs * rate * (1 if compiled else _FALLBACK_FACTOR),
     )
+
+
+def _private_totals(nnz: int, n_records: int, n_targets: int) -> int:
+    """Copies of the totals that an epoch sums into; plain torch needs one."""
+    return 1 if _load.native_error() else torch.ops.l0fast.count_parts(nnz, n_records, n_targets)
 
 
 def _fitting(name: str, x, length: int) -> np.ndarray:
