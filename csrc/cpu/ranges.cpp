@@ -77,33 +77,36 @@ L0FAST_HD double penalty_loop(const T* log_alpha, int64_t count, const GateParam
   return lane_sum(probability, count);
 }
 
-// Two loops, each short enough to be vectorised whole: log_weight first, then log_alpha with what the first one left.
+template <typename T>
+L0FAST_HD void adam_loop(T* __restrict parameter, T* __restrict first, T* __restrict second,
+                         const T* __restrict gradient, int64_t count, const AdamParams<T>& params) {
+  const AdamParams<T> p = params;
+  for (int64_t i = 0; i < count; ++i) parameter[i] = adam_step(parameter[i], gradient[i], first[i], second[i], p);
+}
+
+// Short loops without a branch over restricted pointers: each is vectorised whole. Their temporaries stay in the cache.
 template <typename T>
 L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepParams<T>& params) {
   const StepParams<T> p = params;
-  T* __restrict log_weight = a.log_weight;
-  T* __restrict log_alpha = a.log_alpha;
-  T* __restrict weight_first = a.weight_first;
-  T* __restrict weight_second = a.weight_second;
-  T* __restrict alpha_first = a.alpha_first;
-  T* __restrict alpha_second = a.alpha_second;
-  T ratio[kBlock], pull[kBlock], probability[kBlock];
-  for (int64_t i = 0; i < count; ++i) {
-    const T weight = exp_(log_weight[i]);
-    ratio[i] = a.anchor ? weight / a.anchor[i] : weight;
-    pull[i] = a.matrix_gradient[i] * weight;
-    // (2 lambda q) q, not 2 lambda (q q): with lambda 0 an overflowing square must not become 0 * inf.
-    const T gradient = pull[i] * a.gate[i] + (p.twice_lambda_l2 * ratio[i]) * ratio[i];
-    log_weight[i] = adam_step(log_weight[i], gradient, weight_first[i], weight_second[i], p.adam);
-  }
-  const T gated = p.gates ? p.gate.inverse_temperature : T(0);
-  for (int64_t i = 0; i < count; ++i) {
-    const T alpha = log_alpha[i];
-    probability[i] = active_probability(alpha, p.gate);
-    const T gradient = pull[i] * gate_slope(a.gate[i], alpha, gated, p.gate) +
-                       p.lambda_l0 * active_slope(probability[i], alpha, p.gate);
-    log_alpha[i] = adam_step(alpha, gradient, alpha_first[i], alpha_second[i], p.adam);
-  }
+  const T* __restrict gate = a.gate;
+  const T* __restrict matrix_gradient = a.matrix_gradient;
+  T weight[kBlock], ratio[kBlock], gradient[kBlock], probability[kBlock];
+  for (int64_t i = 0; i < count; ++i) weight[i] = exp_(a.log_weight[i]);
+  for (int64_t i = 0; i < count; ++i) ratio[i] = weight[i];
+  if (a.anchor != nullptr)
+    for (int64_t i = 0; i < count; ++i) ratio[i] /= a.anchor[i];
+  // (2 lambda q) q, not 2 lambda (q q): with lambda 0 an overflowing square must not become 0 * inf.
+  for (int64_t i = 0; i < count; ++i)
+    gradient[i] = matrix_gradient[i] * weight[i] * gate[i] + (p.twice_lambda_l2 * ratio[i]) * ratio[i];
+  adam_loop(a.log_weight, a.weight_first, a.weight_second, gradient, count, p.adam);
+
+  const T inverse = p.gates ? p.gate.inverse_temperature : T(0);  // 0: without gates nothing pulls at log_alpha
+  const T* __restrict log_alpha = a.log_alpha;
+  for (int64_t i = 0; i < count; ++i) probability[i] = active_probability(log_alpha[i], p.gate);
+  for (int64_t i = 0; i < count; ++i)
+    gradient[i] = matrix_gradient[i] * weight[i] * gate_slope(gate[i], log_alpha[i], inverse, p.gate) +
+                  p.lambda_l0 * active_slope(probability[i], log_alpha[i], p.gate);
+  adam_loop(a.log_alpha, a.alpha_first, a.alpha_second, gradient, count, p.adam);
   StepSums sums;
   sums.probability = lane_sum(probability, count);
   if (p.twice_lambda_l2 != T(0)) sums.squares = sum_of_squares(ratio, count);
