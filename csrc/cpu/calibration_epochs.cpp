@@ -137,7 +137,7 @@ class Engine {
     T gradient[kBlock];
     OpenList open;
     list_open(gates_.data() + i, length, open);
-    gather_columns(matrix_, i, length, open, slopes_.data(), gradient);
+    gather_columns(matrix_, i, open, slopes_.data(), gradient);
     return step_range({state_.log_weight + i, state_.log_alpha + i, state_.weight_first + i, state_.weight_second + i,
                        state_.alpha_first + i, state_.alpha_second + i, state_.anchor ? state_.anchor + i : nullptr,
                        gates_.data() + i, gradient},

@@ -38,13 +38,11 @@ L0FAST_HD T column_dot(const Row* __restrict rows, const T* __restrict values, i
 }
 
 template <typename T, typename Row>
-L0FAST_HD void gather_loop(const Columns<T, Row>& m, int64_t first, int64_t count, const OpenList& open, const T* r,
-                           T* gradient) {
-  // Dense blocks stream: the hardware prefetcher does better alone.
-  const bool sparse = open.count < count / 2;
-  std::fill(gradient, gradient + count, T(0));
+L0FAST_HD void gather_loop(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* r, T* gradient) {
+  const bool prefetch = open.wants_prefetch();
+  std::fill(gradient, gradient + open.length, T(0));
   for (int32_t k = 0; k < open.count; ++k) {
-    if (sparse && k + kAhead < open.count) prefetch_column(m, first + open.place[k + kAhead]);
+    if (prefetch && k + kAhead < open.count) prefetch_column(m, first + open.place[k + kAhead]);
     const int64_t column = first + open.place[k], begin = m.indptr[column];
     gradient[open.place[k]] = column_dot(m.rows + begin, m.values + begin, m.indptr[column + 1] - begin, r);
   }
@@ -53,8 +51,9 @@ L0FAST_HD void gather_loop(const Columns<T, Row>& m, int64_t first, int64_t coun
 template <typename T, typename Row>
 L0FAST_HD void scatter_loop(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* weight,
                             double* __restrict totals) {
+  const bool prefetch = open.wants_prefetch();
   for (int32_t k = 0; k < open.count; ++k) {
-    if (k + kAhead < open.count) prefetch_column(m, first + open.place[k + kAhead]);
+    if (prefetch && k + kAhead < open.count) prefetch_column(m, first + open.place[k + kAhead]);
     const int64_t column = first + open.place[k], end = m.indptr[column + 1];
     const double w = static_cast<double>(weight[open.place[k]]);
     for (int64_t j = m.indptr[column]; j < end; ++j) totals[m.rows[j]] += w * static_cast<double>(m.values[j]);
@@ -64,9 +63,9 @@ L0FAST_HD void scatter_loop(const Columns<T, Row>& m, int64_t first, const OpenL
 }  // namespace
 
 #define L0FAST_DEFINE_COLUMNS(T, Row)                                                                                \
-  L0FAST_CLONES void gather_columns(const Columns<T, Row>& m, int64_t first, int64_t count, const OpenList& open,    \
-                                    const T* r, T* gradient) {                                                       \
-    gather_loop(m, first, count, open, r, gradient);                                                                 \
+  L0FAST_CLONES void gather_columns(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* r,       \
+                                    T* gradient) {                                                                   \
+    gather_loop(m, first, open, r, gradient);                                                                        \
   }                                                                                                                  \
   L0FAST_CLONES void scatter_columns(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* weight, \
                                      double* totals) {                                                               \

@@ -70,7 +70,7 @@ void backward(const Parameters<T>& a, const Columns<T, Row>& m, const T* grad_to
       block_gates(a, i, length, gate);
       weights_range(a.log_weight + i, static_cast<const T*>(nullptr), length, weight);
       list_open(gate, length, open);
-      gather_columns(m, i, length, open, grad_totals, gradient);
+      gather_columns(m, i, open, grad_totals, gradient);
       penalty_slope_range(a.log_alpha + i, grad_penalty, length, a.gate, grad_log_alpha + i);
       for (int64_t k = 0; k < length; ++k) {
         gradient[k] *= weight[k];
