@@ -18,7 +18,6 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 bench: $(STAMP)
-	$(BIN)/python -m pip install -q l0-python==0.6.2
 	$(BIN)/python benchmarks/bench_calibration.py
 
 lint: $(STAMP)
