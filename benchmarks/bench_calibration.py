@@ -144,23 +144,33 @@ def bench_problem(problem: Problem, pace: Pace, out: Path, facts: dict, with_mem
     Takes and returns the best read bandwidth so far: a busy moment must not make the limit look near.
     """
     print(f"\n{problem}")
-    contenders = [contender(problem) for contender in available()]
-    for contender in contenders:
+    log_weight = torch.log(torch.tensor(problem.w0, dtype=torch.float32) + 1e-8)
+    contenders = {state: [contender(problem) for contender in available()] for state in STATES}
+    for contender in contenders["open"]:
         if hasattr(contender, "plan"):
             print(f"  {contender.name}, fastest here: {contender.plan}")
-    memory = peak_memories(problem, contenders) if with_memory else {}
-    log_weight = torch.log(torch.tensor(problem.w0, dtype=torch.float32) + 1e-8)
+    memory = peak_memories(problem, contenders["open"]) if with_memory else {}
     for state in STATES:
-        errors = check(problem, contenders, log_weight, log_alpha_of(state, problem.n_records))
-        print("  results agree; largest relative errors:", end=" ")
+        errors = check(problem, contenders[state], log_weight, log_alpha_of(state, problem.n_records))
+        print(f"  {state}: results agree; largest relative errors:", end=" ")
         print(", ".join(f"{name} {max(e.values()):.0e}" for name, e in errors.items()), flush=True)
-        bandwidth = max(bandwidth, read_bandwidth())
-        print(f"  read bandwidth {bandwidth:.1f} GB/s with {torch.get_num_threads()} threads", flush=True)
-        rows = rows_of(measure(contenders, pace), bandwidth, memory)
+    bandwidth = max(bandwidth, read_bandwidth())
+    print(f"  read bandwidth {bandwidth:.1f} GB/s with {torch.get_num_threads()} threads", flush=True)
+    clocks = measure([c for state in STATES for c in contenders[state]], pace)
+    for state in STATES:
+        rows = rows_of([clock for clock in clocks if clock.contender in contenders[state]], bandwidth, memory)
         print_rows(state, rows)
         for row in rows:
             append_row(out, {**facts, "problem": problem.name, "state": state, **row})
+    print_closed_share(clocks)
     return bandwidth
+
+
+def print_closed_share(clocks: list[Clock]) -> None:
+    """What an epoch costs with 90 % of the gates closed, as a share of the one with all open, round by round."""
+    opened, closed = (clock.samples for clock in clocks if isinstance(clock.contender, L0Fast))
+    ratios = [b / a for a, b in zip(opened, closed, strict=True)]
+    print(f"  l0fast: a closed epoch costs {statistics.median(ratios):.0%} of an open one", flush=True)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -248,7 +248,7 @@ class SparseCalibrationWeights(nn.Module):
         Raises:
             TypeError, ValueError: bad input, by name, before anything has changed.
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
-            KeyboardInterrupt: within about a quarter of a second of Ctrl-C; the run can be resumed.
+            KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
         """
         options = FitOptions(
             *(lambda_l0, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),

@@ -19,8 +19,12 @@ from .objective import Objective
 from .progress import Reporter
 from .state import MOMENTS, RunState
 
-CHUNK_SECONDS = 0.2
-"""A chunk of epochs aims at this: long enough to make Python's part vanish, short enough for Ctrl-C to be prompt."""
+CHUNK_SECONDS = 0.4
+"""A chunk of epochs aims at this: a call checks the matrix and makes one forward pass more than it has epochs, so it
+should have many; Ctrl-C waits for it, so it should be well under a second."""
+
+CHUNK_GROWTH = 8
+"""From one epoch, whose time nobody knows, to the right number in two or three calls."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOpti
             finished = _record(run, metrics, options)
             if finished < count:
                 raise FloatingPointError(_divergence(run, metrics[finished, 0]))
-            chunk = max(1, min(2 * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
+            chunk = max(1, min(CHUNK_GROWTH * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
             reporter.after(finished, run.epoch == last)
             due = run.epoch % options.checkpoint_freq == 0 or run.epoch == last or interrupted()
             if options.checkpoint is not None and due:
