@@ -21,7 +21,7 @@ import figures
 import problems
 
 ROOT = common.ROOT
-PARQUET = Path("/work/shared/data/cps_tax_units.parquet")
+PARQUET = Path(__file__).parents[2] / "shared" / "data" / "cps_tax_units.parquet"  # beside a developer's checkout
 NEEDS_L0 = pytest.mark.skipif(importlib.util.find_spec("l0") is None, reason="l0-python not installed")
 NEEDS_PARQUET = pytest.mark.skipif(not PARQUET.exists(), reason=f"needs the CPS tax units, {PARQUET}")
 
