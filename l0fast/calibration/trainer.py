@@ -82,7 +82,8 @@ def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOpti
     last, chunk = run.epoch + options.epochs, 1
     with _held_interrupt(run) as interrupted, reporter:
         while run.epoch < last and not interrupted():
-            count = min(chunk, options.next_stop(run.epoch, last) - run.epoch)
+            left = options.next_stop(run.epoch, last) - run.epoch
+            count = left if 2 * left < 3 * chunk else chunk  # no short call at the end
             began = time.perf_counter()
             if by_hand:
                 metrics = hooks.epochs(model, run, M, objective, options, count)
