@@ -54,17 +54,56 @@ def test_row_types_agree(native, row_type):
 
 
 def test_closed_columns_are_never_read(native):
-    """A closed record contributes exactly nothing, even where its column holds NaN."""
+    """Where most gates are closed, a closed record contributes exactly nothing, even where its column holds NaN."""
     log_weight, log_alpha, indptr, rows, values, m = problem(77, 301, torch.float32)
-    log_alpha[::2] = -40
+    closed = torch.arange(301) % 4 != 0
+    log_alpha[closed] = -40
     expected = ops.gated_totals(log_weight, log_alpha, indptr, rows, values, m, SEED)[0]
-    column = torch.repeat_interleave(torch.arange(301), indptr.diff())
-    poisoned = torch.where(column % 2 == 0, torch.nan, values)
+    poisoned = torch.where(torch.repeat_interleave(closed, indptr.diff()), torch.nan, values)
     log_weight.requires_grad_(), log_alpha.requires_grad_()
     totals, _ = ops.gated_totals(log_weight, log_alpha, indptr, rows, poisoned, m, SEED)
     totals.sum().backward()
     assert torch.equal(totals.detach(), expected)
     assert torch.isfinite(log_weight.grad).all() and torch.isfinite(log_alpha.grad).all()
+
+
+def ragged(lengths, m, row_type=torch.int32):
+    """Columns of the given lengths, rows drawn without repetition."""
+    generator = torch.Generator().manual_seed(8)
+    rows = [torch.randperm(m, generator=generator)[:length].sort().values for length in lengths]
+    indptr = torch.tensor([0, *lengths]).cumsum(0)
+    return indptr, torch.cat(rows).to(row_type), torch.randn(int(indptr[-1]), generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("row_type", [torch.uint16, torch.int32])
+@pytest.mark.parametrize("typical", [3, 10, 20, 30, 41, 60, 200])
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.4, 0.0], ids="open {}".format)
+def test_columns_of_every_length(native, dtype, row_type, typical, share):
+    """Empty, short, long and very long columns, at every width of a strip and in mostly open and closed blocks."""
+    generator = torch.Generator().manual_seed(typical)
+    lengths = torch.randint(0, 2 * typical, (2500,), generator=generator).tolist()
+    lengths[::97] = [0] * len(lengths[::97])
+    lengths[5:2500:500] = [15, 16, 17, 64, 65]
+    lengths[130:136] = [900] * 6  # a strip of more nonzeros than its buffer holds
+    m = 1000
+    indptr, rows, values = ragged(lengths, m, row_type)
+    n = len(lengths)
+    opened = torch.rand(n, generator=generator) < share
+    log_alpha = torch.where(opened, 30.0, -30.0)
+    log_weight, pull = torch.randn(n, generator=generator), torch.randn(m, generator=generator)
+    results = []
+    for function, real in ((ops, dtype), (reference, dtype), (reference, torch.float64)):
+        w = log_weight.clone().to(real).requires_grad_()
+        totals, _ = function.gated_totals(w, log_alpha.to(real), indptr, rows, values.to(real), m)
+        (totals * pull.to(real)).sum().backward()
+        results.append((totals.detach(), w.grad))
+    if dtype == torch.float64:
+        torch.testing.assert_close(results[0], results[2], rtol=1e-12, atol=1e-12)
+    else:
+        assert_as_good_as_torch(*(r[0] for r in results), "totals")
+        assert_as_good_as_torch(*(r[1] for r in results), "log_weight.grad")
+    assert (results[0][1][~opened] == 0).all()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

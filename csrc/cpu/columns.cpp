@@ -1,6 +1,7 @@
 #include "cpu/columns.h"
 
 #include "cpu/clones.h"
+#include "cpu/strips.h"
 
 namespace l0fast::cpu {
 namespace {
@@ -38,9 +39,8 @@ L0FAST_HD T column_dot(const Row* __restrict rows, const T* __restrict values, i
 }
 
 template <typename T, typename Row>
-L0FAST_HD void gather_loop(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* r, T* gradient) {
-  const bool prefetch = open.wants_prefetch();
-  std::fill(gradient, gradient + open.length, T(0));
+L0FAST_HD void gather_open(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* r, T* gradient) {
+  const bool prefetch = !open.mostly_open();  // a mostly open block streams: the hardware fetches it better alone
   for (int32_t k = 0; k < open.count; ++k) {
     if (prefetch && k + kAhead < open.count) prefetch_column(m, first + open.place[k + kAhead]);
     const int64_t column = first + open.place[k], begin = m.indptr[column];
@@ -49,14 +49,81 @@ L0FAST_HD void gather_loop(const Columns<T, Row>& m, int64_t first, const OpenLi
 }
 
 template <typename T, typename Row>
-L0FAST_HD void scatter_loop(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* weight,
-                            double* __restrict totals) {
-  const bool prefetch = open.wants_prefetch();
+L0FAST_HD void scatter_column(const Columns<T, Row>& m, int64_t column, T weight, double* __restrict totals) {
+  const double w = static_cast<double>(weight);
+  for (int64_t j = m.indptr[column], end = m.indptr[column + 1]; j < end; ++j)
+    totals[m.rows[j]] += w * static_cast<double>(m.values[j]);
+}
+
+template <typename T, typename Row>
+L0FAST_HD void scatter_open(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* weight,
+                            double* totals) {
+  const bool prefetch = !open.mostly_open();
   for (int32_t k = 0; k < open.count; ++k) {
     if (prefetch && k + kAhead < open.count) prefetch_column(m, first + open.place[k + kAhead]);
-    const int64_t column = first + open.place[k], end = m.indptr[column + 1];
-    const double w = static_cast<double>(weight[open.place[k]]);
-    for (int64_t j = m.indptr[column]; j < end; ++j) totals[m.rows[j]] += w * static_cast<double>(m.values[j]);
+    scatter_column(m, first + open.place[k], weight[open.place[k]], totals);
+  }
+}
+
+template <int kGroups, typename T, typename Row>
+L0FAST_HD void gather_strips(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* r, T* gradient) {
+  T sum[kBlock];
+  for (int64_t i = 0; i < open.length; i += kStrip) {
+    const int64_t count = std::min<int64_t>(kStrip, open.length - i), *indptr = m.indptr + first + i;
+    if (indptr[count] - indptr[0] <= kStripEntries) {
+      gather_strip<kGroups>(indptr, count, m.rows, m.values, r, sum + i);
+    } else {
+      for (int64_t k = 0; k < count; ++k)
+        sum[i + k] = column_dot(m.rows + indptr[k], m.values + indptr[k], indptr[k + 1] - indptr[k], r);
+    }
+  }
+  for (int32_t k = 0; k < open.count; ++k) gradient[open.place[k]] = sum[open.place[k]];
+}
+
+template <int kGroups, typename T, typename Row>
+L0FAST_HD void scatter_strips(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* weight,
+                              double* totals) {
+  for (int64_t i = 0; i < open.length; i += kStrip) {
+    const int64_t count = std::min<int64_t>(kStrip, open.length - i), *indptr = m.indptr + first + i;
+    if (indptr[count] - indptr[0] <= kStripEntries) {
+      scatter_strip<kGroups>(indptr, count, m.rows, m.values, weight + i, totals);
+    } else {
+      for (int64_t k = 0; k < count; ++k) scatter_column(m, first + i + k, weight[i + k], totals);
+    }
+  }
+}
+
+template <typename T, typename Row>
+L0FAST_HD void gather_loop(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* r, T* gradient) {
+  std::fill(gradient, gradient + open.length, T(0));
+  switch (open.mostly_open() ? m.groups : 0) {
+    case 1:
+      return gather_strips<1>(m, first, open, r, gradient);
+    case 2:
+      return gather_strips<2>(m, first, open, r, gradient);
+    case 3:
+      return gather_strips<3>(m, first, open, r, gradient);
+    case 4:
+      return gather_strips<4>(m, first, open, r, gradient);
+    default:
+      return gather_open(m, first, open, r, gradient);
+  }
+}
+
+template <typename T, typename Row>
+L0FAST_HD void scatter_loop(const Columns<T, Row>& m, int64_t first, const OpenList& open, const T* weight,
+                            double* totals) {
+  switch (open.mostly_open() ? m.groups : 0) {
+    case 1:
+      return scatter_strips<1>(m, first, open, weight, totals);
+    case 2:
+      return scatter_strips<2>(m, first, open, weight, totals);
+    case 3:
+      return scatter_strips<3>(m, first, open, weight, totals);
+    case 4:
+      return scatter_strips<4>(m, first, open, weight, totals);
+    default:
+      return scatter_open(m, first, open, weight, totals);
   }
 }
 

@@ -21,6 +21,7 @@ struct Columns {
   const Row* rows;        // [nnz]
   const T* values;        // [nnz]
   int64_t n_targets, n_records;
+  int64_t groups;  // strip_groups(nnz, n_records): how the mostly open blocks are worked through
 
   int64_t nnz() const { return indptr[n_records]; }
 };
@@ -30,8 +31,8 @@ struct OpenList {
   int32_t place[kBlock];
   int32_t count, length;
 
-  // Columns of a mostly open block stream, and the hardware fetches them better alone.
-  bool wants_prefetch() const { return 2 * count < length; }
+  // Whether reading the closed columns too, in one stream, is cheaper than picking out the open ones.
+  bool mostly_open() const { return 2 * count >= length; }
 };
 
 template <typename T>

@@ -5,14 +5,19 @@
 
 #include "checks.h"
 #include "cpu/columns.h"
+#include "cpu/strips.h"
 
 namespace l0fast::cpu {
 
 template <typename T, typename Row>
 Columns<T, Row> checked_columns(const char* op, const Tensor& indptr, const Tensor& rows, const Tensor& values,
                                 int64_t n_targets) {
-  const Columns<T, Row> m{indptr.const_data_ptr<int64_t>(), static_cast<const Row*>(rows.const_data_ptr()),
-                          values.const_data_ptr<T>(), n_targets, indptr.size(0) - 1};
+  const Columns<T, Row> m{indptr.const_data_ptr<int64_t>(),
+                          static_cast<const Row*>(rows.const_data_ptr()),
+                          values.const_data_ptr<T>(),
+                          n_targets,
+                          indptr.size(0) - 1,
+                          strip_groups(values.size(0), indptr.size(0) - 1)};
   const int64_t nnz = values.size(0);
   if (m.indptr[0] != 0 || m.nnz() != nnz)
     fail(op, "indptr", "expected to run from 0 to ", nnz, ", got ", m.indptr[0], " to ", m.nnz());

@@ -29,8 +29,9 @@ def gated_totals(
 ) -> tuple[Tensor, Tensor]:
     """``M w`` with ``w = exp(log_weight) z``, and the L0 penalty, in one pass over the records.
 
-    A record whose gate is closed costs no work on its column, forward or backward, with no approximation: its weight
-    and both of its matrix gradients are exactly 0.
+    Where most gates are closed, a closed record costs no work on its column, forward or backward, with no
+    approximation: its weight and both of its matrix gradients are exactly 0. (In a block of 1,024 records of which
+    half or more are open, its zeros ride along in one stream, which is cheaper than picking out the others.)
 
     Args:
         log_weight: [n_records] float32 or float64.
