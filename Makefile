@@ -33,7 +33,7 @@ sanitize: $(STAMP)
 # One stamp for the environment, remade when a source changes: the editable install compiles what is new.
 $(STAMP): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q "$(TORCH)" "setuptools>=68" wheel ninja
+	$(BIN)/python -m pip install -q "$(TORCH)" "setuptools>=77" wheel ninja
 	$(BIN)/python -m pip install -q --no-build-isolation -e ".[test,report,data]"
 	touch $(STAMP)
 

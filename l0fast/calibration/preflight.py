@@ -13,9 +13,9 @@ from .row_facts import RowFacts, achievable, canonical, row_facts
 
 _SHOWN = 5  # culprits named in a message; Finding.rows has them all
 
-_SECONDS_PER_NONZERO = 1.1e-9
-"""Both passes over one nonzero, all gates open, measured on 2 AVX2 cores (benchmarks/bench_calibration.py)."""
-_SECONDS_PER_RECORD = 8e-9
+_SECONDS_PER_NONZERO = 0.7e-9
+"""Both passes over one nonzero, all gates open: 0.5 to 0.9 ns on 2 cores (benchmarks/results/calibration.csv)."""
+_SECONDS_PER_RECORD = 5e-9
 """Noise, exp and two Adam steps of one record, same machine."""
 _FALLBACK_FACTOR = 30
 """How much slower plain torch is where the kernels are missing."""
