@@ -17,6 +17,7 @@ STABLE_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 # -O3 for the vectoriser. No -ffast-math: it would set flush-to-zero for the whole process, and NaN checks would vanish.
 FLAGS = [
     "-O3",
+    "-g0",  # Python's own flags ask for debug information: ten times the size
     "-std=c++17",
     "-fvisibility=hidden",
     "-fno-math-errno",
