@@ -8,6 +8,8 @@ from scipy import sparse as sp
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from model_problem import survey
+
 from l0fast import _load
 
 
@@ -37,3 +39,9 @@ def columns(m, n, density=0.2, dtype=torch.float32, row_type=torch.uint16, seed=
         torch.from_numpy(matrix.indices.astype(np.int32)).to(row_type),
         torch.from_numpy(matrix.data).to(dtype),
     )
+
+
+@pytest.fixture
+def problem():
+    """M [30, 400] and the targets y that some weights between 0.5 and 1.5 meet."""
+    return survey()

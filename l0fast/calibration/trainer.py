@@ -69,7 +69,7 @@ class FitOptions:
 
 def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOptions) -> None:
     """Runs options.epochs epochs on the model's parameters; see SparseCalibrationWeights.fit."""
-    _check_finite(model)
+    _check_parameters(model)
     signature = _signature(matrix, objective, options)
     run = model._run if options.resume else None
     if run is not None:
@@ -100,12 +100,17 @@ def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOpti
                 checkpoints.save(model, options.checkpoint)
 
 
-def _check_finite(model) -> None:
-    for name, parameter in (("log_weight", model.log_weight), ("log_alpha", model.log_alpha)):
-        bad = (~torch.isfinite(parameter.detach())).nonzero()
-        if len(bad):
-            first = int(bad[0])
-            raise ValueError(f"{name}: expected finite parameters, got {parameter[first].item()} at record {first}")
+def _check_parameters(model) -> None:
+    """An infinite log_alpha is a gate that is always open or closed, as l0-python's checkpoints may hold it."""
+    broken = {
+        "log_weight": ~torch.isfinite(model.log_weight.detach()),
+        "log_alpha": torch.isnan(model.log_alpha.detach()),
+    }
+    for name, bad in broken.items():
+        if bad.any():
+            first = int(bad.nonzero()[0])
+            value = getattr(model, name)[first].item()
+            raise ValueError(f"{name}: expected finite parameters, got {value} at record {first}")
 
 
 def _start_run(model) -> RunState:
