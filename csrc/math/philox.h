@@ -22,9 +22,6 @@ struct PhiloxCounter {
 // Words 0..3 are those of the elements 4*block .. 4*block + 3.
 L0FAST_HD PhiloxCounter philox4x32_10(PhiloxKey key, uint32_t stream, uint64_t block) {
   uint32_t c0 = static_cast<uint32_t>(block), c1 = static_cast<uint32_t>(block >> 32), c2 = stream, c3 = 0;
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC unroll 10
-#endif
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = 0xD2511F53ull * c0, p1 = 0xCD9E8D57ull * c2;
     c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ key.low;
