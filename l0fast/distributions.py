@@ -1,0 +1,164 @@
+"""The Hard Concrete distribution as a module: the class of l0-python, on fused kernels."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from . import constants as c
+from . import ops, reference
+from ._checks import as_probability, as_size, positive
+
+INIT_MARGIN = 1e-6
+"""An init_mean of exactly 0 or 1 starts this far from the end: its logit is finite and can be trained."""
+
+
+class HardConcrete(nn.Module):
+    r"""Hard Concrete gates of any shape, with one parameter ``qz_logits`` (log alpha) per gate.
+
+    ``s = sigmoid((log u - log(1 - u) + log_alpha) / temperature)`` in training and ``sigmoid(log_alpha / temperature)``
+    in evaluation; ``z = clamp(s (zeta - gamma) + gamma, 0, 1)`` with ``gamma = -stretch`` and ``zeta = 1 + stretch``.
+
+    Args:
+        *gate_size: shape of the gates: ``HardConcrete(64)``, ``HardConcrete(256, 128)``, any rank, or one sequence.
+            Numbers that are not ints and follow it are temperature, stretch and init_mean, l0-python's positions.
+        temperature: beta, above 0. May be assigned later (``gates.temperature = 0.1``).
+        stretch: above 0.
+        init_mean: initial ``sigmoid(qz_logits)`` in [0, 1]; 0 and 1 start 1e-6 from the end; None starts at 1/2.
+        input_dim, output_dim: l0-python's names for the first two sizes.
+        eval_temperature: False gives the original authors' test-time gate, ``sigmoid(log_alpha)``.
+        device, dtype: of ``qz_logits``.
+
+    Attributes:
+        qz_logits: parameter of shape ``gate_size``, the only entry of the state_dict (as in l0-python).
+        gate_size, temperature, stretch, gamma, zeta, init_mean, eval_temperature: as above.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range, by name.
+
+    Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), equations 10 to 12; DESIGN 3.
+    """
+
+    LOG_ALPHA_BOUND: float = c.LOG_ALPHA_BOUND
+    _UNIFORM_EPS: float = c.UNIFORM_EPS
+
+    def __init__(
+        self,
+        *gate_size: int,
+        temperature: float = 0.5,
+        stretch: float = 0.1,
+        init_mean: float | None = 0.5,
+        input_dim: int | None = None,
+        output_dim: int | None = None,
+        eval_temperature: bool = True,
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        sizes, scalars = _split_positions(gate_size)
+        if len(scalars) > 3:
+            raise TypeError(f"expected at most temperature, stretch and init_mean after gate_size, got {scalars}")
+        temperature, stretch, init_mean = (*scalars, *(temperature, stretch, init_mean)[len(scalars) :])
+        sizes += [size for size in (input_dim, output_dim) if size is not None]
+        if not sizes:
+            raise TypeError("gate_size: expected at least one size, got none")
+        self.gate_size: tuple[int, ...] = tuple(as_size("gate_size", size) for size in sizes)
+        self.temperature = temperature
+        self.stretch = positive("stretch", stretch)
+        self.gamma = -self.stretch
+        self.zeta = 1.0 + self.stretch
+        self.init_mean = None if init_mean is None else as_probability("init_mean", init_mean)
+        self.eval_temperature = eval_temperature
+        self.qz_logits = nn.Parameter(torch.zeros(self.gate_size, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @property
+    def temperature(self) -> float:
+        """beta, above 0; assigning another value takes effect at the next draw."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self._temperature = positive("temperature", value)
+
+    def reset_parameters(self) -> None:
+        """``qz_logits = log(init_mean / (1 - init_mean))``; nothing where init_mean is None."""
+        if self.init_mean is None:
+            return
+        mean = min(max(self.init_mean, INIT_MARGIN), 1 - INIT_MARGIN)
+        with torch.no_grad():
+            self.qz_logits.fill_(math.log(mean / (1 - mean)))
+
+    # -- gates -------------------------------------------------------------------------------------------------------
+
+    def forward(self, input_shape: Sequence[int] | None = None) -> Tensor:
+        """Gates z in [0, 1] of shape ``gate_size``: sampled in training, deterministic in evaluation.
+
+        Args:
+            input_shape: where it has more dimensions than the gates, ones are appended until z has as many: gates of
+                channels [C] then multiply a weight [C, ...].
+        """
+        z = self._sample_gates() if self.training else self._deterministic_gates()
+        if input_shape is not None and len(input_shape) > z.dim():
+            z = z.reshape(*z.shape, *[1] * (len(input_shape) - z.dim()))
+        return z
+
+    def _sample_gates(self) -> Tensor:
+        """Gates with fresh noise, from a seed that torch's generator draws."""
+        return ops.hard_concrete(self.qz_logits, self._draw_seed(), **self._gate_options())
+
+    def _deterministic_gates(self) -> Tensor:
+        """Gates without noise."""
+        return ops.hard_concrete(self.qz_logits, eval_temperature=self.eval_temperature, **self._gate_options())
+
+    def _draw_seed(self) -> Tensor:
+        return torch.randint(0, 2**63 - 1, (1,), device=self.qz_logits.device)
+
+    def _gate_options(self) -> dict:
+        return {
+            "temperature": self.temperature,
+            "gamma": self.gamma,
+            "zeta": self.zeta,
+            "bound": self.LOG_ALPHA_BOUND,
+        }
+
+    # -- penalty and counts ------------------------------------------------------------------------------------------
+
+    def get_penalty(self) -> Tensor:
+        """Expected number of open gates, a scalar in [0, n]: see :func:`l0fast.ops.l0_penalty`."""
+        return ops.l0_penalty(self.qz_logits, **self._gate_options())
+
+    def get_active_prob(self) -> Tensor:
+        """P(z != 0) of each gate, of shape ``gate_size``, in (0, 1), differentiable."""
+        return reference.active_probability(self.qz_logits, **self._gate_options())
+
+    def get_sparsity(self) -> float:
+        """``1 - mean P(z != 0)``, in [0, 1]."""
+        with torch.no_grad():
+            return 1.0 - self.get_active_prob().mean().item()
+
+    @torch.no_grad()
+    def get_num_active(self) -> int:
+        """Number of gates with P(z != 0) above 1/2."""
+        return int((self.get_active_prob() > 0.5).sum().item())
+
+    def extra_repr(self) -> str:
+        return (
+            f"gate_size={self.gate_size}, temperature={self.temperature}, stretch={self.stretch}, "
+            f"init_mean={self.init_mean}"
+        )
+
+
+def _split_positions(arguments: tuple) -> tuple[list, list]:
+    """Sizes, and what follows them in l0-python's order (input_dim, output_dim, temperature, stretch, init_mean)."""
+    if len(arguments) == 1 and isinstance(arguments[0], Sequence):
+        return list(arguments[0]), []
+    sizes: list = []
+    for place, value in enumerate(arguments):
+        if value is None and place == 1:  # l0-python's output_dim=None: what follows is no size
+            return sizes, list(arguments[2:])
+        if isinstance(value, float):
+            return sizes, list(arguments[place:])
+        sizes.append(value)
+    return sizes, []

@@ -1,0 +1,37 @@
+"""Weights of improbable gates set to zero."""
+
+import copy
+
+import torch
+from torch import nn
+
+from .._checks import as_probability
+from ._base import GatedLayer
+
+
+@torch.no_grad()
+def prune_model(model: nn.Module, threshold: float = 0.05, inplace: bool = True) -> nn.Module:
+    """Puts the model into evaluation mode and sets the weights to 0 whose gate has P(z != 0) <= threshold.
+
+    Args:
+        model: holds :class:`l0fast.layers.GatedLayer` modules, at any depth.
+        threshold: probability in [0, 1].
+        inplace: False prunes a deep copy and leaves the model as it is, its mode included.
+
+    Returns:
+        The pruned model. Gates stay: the result trains on and saves as before.
+
+    Raises:
+        TypeError, ValueError: model is no module, or threshold no probability.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    threshold = as_probability("threshold", threshold)
+    if not inplace:
+        model = copy.deepcopy(model)
+    model.eval()
+    for layer in model.modules():
+        if isinstance(layer, GatedLayer):
+            closed = layer.gates.get_active_prob() <= threshold
+            layer.weight.masked_fill_(layer.spread(closed), 0)
+    return model
