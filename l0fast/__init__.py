@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from .calibration import SparseCalibrationWeights
+from .compat import install_as_l0
 from .distributions import HardConcrete
 from .layers import (
     L0Conv1d,
@@ -36,6 +37,7 @@ __all__ = [
     "calibration_epochs_",
     "gated_totals",
     "hard_concrete",
+    "install_as_l0",
     "l0_penalty",
     "prune_model",
 ]
