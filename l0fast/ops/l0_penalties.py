@@ -63,9 +63,8 @@ def _checked_tensors(log_alphas) -> list[Tensor]:
     for k, x in enumerate(log_alphas):
         check_real(f"log_alphas[{k}]", x)
         if x.dtype != first.dtype or x.device != first.device:
-            raise TypeError(
-                f"log_alphas[{k}]: expected {first.dtype} on {first.device} as the first has, got {x.dtype} on {x.device}"
-            )
+            expected = f"{first.dtype} on {first.device} as the first has"
+            raise TypeError(f"log_alphas[{k}]: expected {expected}, got {x.dtype} on {x.device}")
     return list(log_alphas)
 
 
