@@ -5,6 +5,7 @@ that kernels are compared with, and the place to read the formulas (DESIGN 3 and
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -84,6 +85,17 @@ def l0_penalty(
     bound: float = c.LOG_ALPHA_BOUND,
 ) -> Tensor:
     return active_probability(log_alpha, temperature=temperature, gamma=gamma, zeta=zeta, bound=bound).sum()
+
+
+def l0_penalties(
+    log_alphas: Sequence[Tensor],
+    temperatures: Sequence[float],
+    gammas: Sequence[float],
+    zetas: Sequence[float],
+    bound: float = c.LOG_ALPHA_BOUND,
+) -> Tensor:
+    shapes = zip(log_alphas, temperatures, gammas, zetas, strict=True)
+    return torch.stack([l0_penalty(x, temperature=t, gamma=g, zeta=z, bound=bound) for x, t, g, z in shapes]).sum()
 
 
 def gated_totals(
