@@ -161,14 +161,25 @@ def mixed_model(package: ModuleType) -> nn.Module:
 
 
 FUNCTIONS: dict[str, Callable[[ModuleType, nn.Module], Any]] = {
-    "layers.prune_model": lambda package, model: package.layers.prune_model(model[2:], threshold=0.4),
-    "penalties.compute_l0_penalty": lambda package, model: package.penalties.compute_l0_penalty(model),
-    "penalties.compute_l2_penalty": lambda package, model: package.penalties.compute_l2_penalty(model),
-    "penalties.compute_l0l2_penalty": lambda package, model: package.penalties.compute_l0l2_penalty(model, 0.1, 0.2),
-    "penalties.get_sparsity_stats": lambda package, model: package.penalties.get_sparsity_stats(model),
-    "penalties.get_active_parameter_count": lambda package, model: package.penalties.get_active_parameter_count(model),
-    "penalties.update_temperatures": lambda package, model: (
+    "layers.prune_model()": lambda package, model: package.layers.prune_model(model[2:], threshold=0.4),
+    "penalties.compute_l0_penalty()": lambda package, model: package.penalties.compute_l0_penalty(model),
+    "penalties.compute_l2_penalty()": lambda package, model: package.penalties.compute_l2_penalty(model[:2]),
+    "penalties.compute_l2_penalty(gates per weight)": lambda package, model: package.penalties.compute_l2_penalty(
+        model[2:]
+    ),
+    "penalties.compute_l0l2_penalty()": lambda package, model: package.penalties.compute_l0l2_penalty(
+        model[:2], 0.1, l2_lambda=0.2
+    ),
+    "penalties.get_sparsity_stats()": lambda package, model: package.penalties.get_sparsity_stats(model[2:]),
+    "penalties.get_sparsity_stats(L0DepthwiseConv2d)": lambda package, model: package.penalties.get_sparsity_stats(
+        model[:2]
+    ),
+    "penalties.get_active_parameter_count()": lambda package, model: package.penalties.get_active_parameter_count(
+        model
+    ),
+    "penalties.update_temperatures()": lambda package, model: (
         package.penalties.update_temperatures(model, 0.3),
         [module.temperature for module in model.modules() if hasattr(module, "temperature")],
     ),
 }
+"""The functions, each on what both packages can take and, by another name, on what makes a difference."""

@@ -61,7 +61,7 @@ def report(name: str, indices: np.ndarray, weights: np.ndarray) -> None:
 
 
 calibrator = HouseholdCalibrator(M.shape[1], target_households=4_000)
-calibrator.learn_selection(M, targets, design_weights, lambda_l0=0.1)
+calibrator.learn_selection(M, targets, design_weights, lambda_l0=0.06)
 indices, kind, weights = calibrator.calibrate_weights(M, targets, design_weights)
 print(
     f"{(kind == 'l0').sum():,} tax units by gates, {(kind == 'random').sum():,} at random; population {population:,.0f}"

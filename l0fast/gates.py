@@ -11,6 +11,7 @@ from ._checks import as_probability, as_real, as_size
 from ._gate import L0Gate, above, check_items
 from ._modules import unchanged
 from ._seeded import reseeded, sampled_gates
+from .distributions import HardConcrete as HardConcrete  # importable from here, as in l0-python
 
 __all__ = ["FeatureGate", "HybridGate", "L0Gate", "SampleGate"]
 
