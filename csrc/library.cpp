@@ -17,6 +17,25 @@ STABLE_TORCH_LIBRARY(l0fast, m) {
       "l0_penalty_backward(Tensor grad, Tensor log_alpha, float temperature, float gamma, float zeta, float bound) "
       "-> Tensor");
 
+  // z [batch, shape of log_alpha]: a draw for each example, at first_index + b gates + i.
+  m.def(
+      "batch_gates(Tensor log_alpha, Tensor seed, int batch, int stream, int first_index, float temperature, "
+      "float gamma, float zeta, float bound, float u_bound) -> Tensor");
+  m.def(
+      "batch_gates_backward(Tensor grad_z, Tensor log_alpha, Tensor seed, int stream, int first_index, "
+      "float temperature, float gamma, float zeta, float bound, float u_bound) -> Tensor");
+
+  // v = weight z, and sum p (0 unless with_penalty). dim: the dimension of weight that has a gate per slice; without
+  // it, a gate per element. Backward draws the gates again, or divides v by weight where v is given.
+  m.def(
+      "gated_weight(Tensor weight, Tensor log_alpha, Tensor? seed, int? dim, bool with_penalty, int stream, "
+      "int first_index, float temperature, float gamma, float zeta, float bound, float u_bound, "
+      "bool eval_temperature) -> (Tensor v, Tensor penalty)");
+  m.def(
+      "gated_weight_backward(Tensor grad_v, Tensor? grad_penalty, Tensor weight, Tensor log_alpha, Tensor? v, "
+      "Tensor? seed, int? dim, int stream, int first_index, float temperature, float gamma, float zeta, float bound, "
+      "float u_bound, bool eval_temperature) -> (Tensor grad_weight, Tensor grad_log_alpha)");
+
   // M w with w = exp(log_weight) z, M in compressed columns (indptr, rows, values) of n_targets rows.
   m.def(
       "gated_totals(Tensor log_weight, Tensor log_alpha, Tensor indptr, Tensor rows, Tensor values, int n_targets, "

@@ -40,6 +40,11 @@ def uniform_at(seed: Tensor, stream: int, first_index: int, count: int, dtype: t
     return ((word >> 9).to(dtype) + 0.5) * 2.0**-23
 
 
+def arithmetic(x: Tensor) -> Tensor:
+    """x in the dtype that is computed with: float32 for the 16-bit types, else its own."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def hard_concrete(
     log_alpha: Tensor,
     seed: Tensor | None = None,
@@ -52,14 +57,14 @@ def hard_concrete(
     bound: float = c.LOG_ALPHA_BOUND,
     eval_temperature: bool = True,
 ) -> Tensor:
-    a = log_alpha.clamp(-bound, bound)
+    a = arithmetic(log_alpha).clamp(-bound, bound)
     if seed is None:
         s = torch.sigmoid(a / temperature if eval_temperature else a)
     else:
-        u = uniform_at(seed, stream, first_index, log_alpha.numel(), log_alpha.dtype).view_as(log_alpha)
+        u = uniform_at(seed, stream, first_index, a.numel(), a.dtype).view(a.shape)
         u = u.clamp(c.UNIFORM_EPS, 1 - c.UNIFORM_EPS)
         s = torch.sigmoid((torch.log(u) - torch.log(1 - u) + a) / temperature)
-    return (s * (zeta - gamma) + gamma).clamp(0, 1)
+    return (s * (zeta - gamma) + gamma).clamp(0, 1).to(log_alpha.dtype)
 
 
 def active_probability(
@@ -71,8 +76,8 @@ def active_probability(
     bound: float = c.LOG_ALPHA_BOUND,
 ) -> Tensor:
     """P(z != 0) of each gate."""
-    a = log_alpha.clamp(-bound, bound)
-    return torch.sigmoid(a - temperature * math.log(-gamma / zeta))
+    a = arithmetic(log_alpha).clamp(-bound, bound)
+    return torch.sigmoid(a - temperature * math.log(-gamma / zeta)).to(log_alpha.dtype)
 
 
 def l0_penalty(
@@ -83,7 +88,46 @@ def l0_penalty(
     zeta: float = c.ZETA,
     bound: float = c.LOG_ALPHA_BOUND,
 ) -> Tensor:
-    return active_probability(log_alpha, temperature=temperature, gamma=gamma, zeta=zeta, bound=bound).sum()
+    shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
+    return active_probability(arithmetic(log_alpha), **shape).sum()
+
+
+def gated_weight(
+    weight: Tensor,
+    log_alpha: Tensor,
+    seed: Tensor | None = None,
+    dim: int | None = None,
+    *,
+    stream: int = 0,
+    first_index: int = 0,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+    eval_temperature: bool = True,
+) -> tuple[Tensor, Tensor]:
+    shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
+    noise = {"stream": stream, "first_index": first_index, "eval_temperature": eval_temperature}
+    z = hard_concrete(arithmetic(log_alpha), seed, **noise, **shape)
+    spread = weight.shape if dim is None else [-1 if d == dim % weight.dim() else 1 for d in range(weight.dim())]
+    return (arithmetic(weight) * z.reshape(spread)).to(weight.dtype), l0_penalty(log_alpha, **shape)
+
+
+def batch_gates(
+    log_alpha: Tensor,
+    seed: Tensor,
+    batch: int,
+    *,
+    stream: int = 0,
+    first_index: int = 0,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+) -> Tensor:
+    repeated = log_alpha.expand(batch, *log_alpha.shape)
+    shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
+    return hard_concrete(repeated, seed, stream=stream, first_index=first_index, **shape)
 
 
 def gated_totals(

@@ -6,6 +6,7 @@
 #include "checks.h"
 #include "cpu/columns.h"
 #include "cpu/ranges.h"
+#include "cpu/storage.h"
 
 namespace l0fast::cpu {
 
@@ -55,6 +56,24 @@ void with_real(const Tensor& t, const F& fn) {
   } else {
     fn(double{});
   }
+}
+
+// The same for layers: fn(Half{}) and fn(BFloat16{}) too.
+template <typename F>
+void with_floating(const Tensor& t, const F& fn) {
+  switch (t.scalar_type()) {
+    case ScalarType::Half:
+      return fn(Half{});
+    case ScalarType::BFloat16:
+      return fn(BFloat16{});
+    default:
+      return with_real(t, fn);
+  }
+}
+
+// The dtype of a sum over gates: float32 for the 16-bit types, which end at 65504 or have 8 bits.
+inline ScalarType sum_type(const Tensor& t) {
+  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
 }  // namespace l0fast::cpu

@@ -24,6 +24,23 @@ def check_real(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected float32 or float64, got {str(tensor.dtype).removeprefix('torch.')}")
 
 
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_floating(name: str, tensor: Tensor) -> None:
+    """What a layer may hold: 16-bit floats too."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in FLOATING:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(f"{name}: expected float16, bfloat16, float32 or float64, got {dtype}")
+
+
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Of a sum over gates: float16 ends at 65504 and bfloat16 has 8 bits, so both add up to float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def check_like(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
     check_real(name, tensor)
     if tensor.dtype != like.dtype or tensor.device != like.device:
