@@ -16,6 +16,12 @@ STABLE_TORCH_LIBRARY(l0fast, m) {
   m.def(
       "l0_penalty_backward(Tensor grad, Tensor log_alpha, float temperature, float gamma, float zeta, float bound) "
       "-> Tensor");
+  // The sum of p over many gate tensors, each of its own shape, and all gradients.
+  m.def(
+      "l0_penalties(Tensor[] log_alphas, float[] temperatures, float[] gammas, float[] zetas, float bound) -> Tensor");
+  m.def(
+      "l0_penalties_backward(Tensor grad, Tensor[] log_alphas, float[] temperatures, float[] gammas, float[] zetas, "
+      "float bound) -> Tensor[]");
 
   // z [batch, shape of log_alpha]: a draw for each example, at first_index + b gates + i.
   m.def(

@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from .calibration import SparseCalibrationWeights
 from .distributions import HardConcrete
+from .gates import FeatureGate, HybridGate, L0Gate, SampleGate
 from .layers import (
     L0Conv1d,
     L0Conv2d,
@@ -15,7 +16,17 @@ from .layers import (
     SparseMLP,
     prune_model,
 )
-from .ops import calibration_epochs_, gated_totals, hard_concrete, l0_penalty
+from .ops import calibration_epochs_, gated_totals, hard_concrete, l0_penalties, l0_penalty
+from .penalties import (
+    PenaltyTracker,
+    TemperatureScheduler,
+    compute_l0_penalty,
+    compute_l0l2_penalty,
+    compute_l2_penalty,
+    get_active_parameter_count,
+    get_sparsity_stats,
+    update_temperatures,
+)
 
 try:
     __version__ = version("l0fast")
@@ -23,19 +34,32 @@ except PackageNotFoundError:  # built in place, not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "FeatureGate",
     "HardConcrete",
+    "HybridGate",
     "L0Conv1d",
     "L0Conv2d",
     "L0Conv3d",
     "L0ConvTranspose2d",
     "L0DepthwiseConv2d",
     "L0Embedding",
+    "L0Gate",
     "L0Linear",
+    "PenaltyTracker",
+    "SampleGate",
     "SparseCalibrationWeights",
     "SparseMLP",
+    "TemperatureScheduler",
     "calibration_epochs_",
+    "compute_l0_penalty",
+    "compute_l0l2_penalty",
+    "compute_l2_penalty",
     "gated_totals",
+    "get_active_parameter_count",
+    "get_sparsity_stats",
     "hard_concrete",
+    "l0_penalties",
     "l0_penalty",
     "prune_model",
+    "update_temperatures",
 ]

@@ -5,6 +5,7 @@ that kernels are compared with, and the place to read the formulas (DESIGN 3 and
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -128,6 +129,17 @@ def batch_gates(
     repeated = log_alpha.expand(batch, *log_alpha.shape)
     shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
     return hard_concrete(repeated, seed, stream=stream, first_index=first_index, **shape)
+
+
+def l0_penalties(
+    log_alphas: Sequence[Tensor],
+    temperatures: Sequence[float],
+    gammas: Sequence[float],
+    zetas: Sequence[float],
+    bound: float = c.LOG_ALPHA_BOUND,
+) -> Tensor:
+    shapes = zip(log_alphas, temperatures, gammas, zetas, strict=True)
+    return torch.stack([l0_penalty(x, temperature=t, gamma=g, zeta=z, bound=bound) for x, t, g, z in shapes]).sum()
 
 
 def gated_totals(

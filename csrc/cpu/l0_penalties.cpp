@@ -1,0 +1,139 @@
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+#include <vector>
+
+#include "cpu/gate_args.h"
+
+namespace l0fast::cpu {
+namespace {
+
+struct Range {
+  int64_t tensor, first, length;
+};
+
+// The blocks of all tensors, in order, tied into parts of at least kBlock gates (the last may have fewer), so that many
+// small tensors make few parts. It depends on the sizes alone: the same sum on any number of threads.
+class Parts {
+ public:
+  explicit Parts(const std::vector<Tensor>& tensors) {
+    int64_t gates = kBlock;  // of the part so far: the first range opens one
+    for (size_t k = 0; k < tensors.size(); ++k) {
+      const int64_t count = tensors[k].numel();
+      for (int64_t i = 0; i < count; i += kBlock) {
+        if (gates >= kBlock) {
+          begin_.push_back(ranges_.size());
+          gates = 0;
+        }
+        ranges_.push_back({static_cast<int64_t>(k), i, std::min(kBlock, count - i)});
+        gates += ranges_.back().length;
+      }
+    }
+    begin_.push_back(ranges_.size());
+  }
+
+  int64_t count() const { return static_cast<int64_t>(begin_.size()) - 1; }
+
+  // Calls fn(part, range) for every range, on torch's threads; those of one part in order on one thread.
+  template <typename F>
+  void for_each(const F& fn) const {
+    for_each_part(count(), [&](int64_t part) {
+      for (size_t r = begin_[part]; r < begin_[part + 1]; ++r) fn(part, ranges_[r]);
+    });
+  }
+
+ private:
+  std::vector<Range> ranges_;
+  std::vector<size_t> begin_;  // of each part in ranges_, and their end
+};
+
+// The numbers of each gate tensor's shape.
+struct Shapes {
+  const std::vector<double>&temperatures, &gammas, &zetas;
+  double bound;
+
+  // The penalty has no noise and no test-time variant: the last two scalars do not enter it.
+  template <typename T>
+  std::vector<GateParams<T>> params() const {
+    std::vector<GateParams<T>> all;
+    for (size_t k = 0; k < temperatures.size(); ++k)
+      all.push_back(GateParams<T>::make(temperatures[k], gammas[k], zetas[k], bound, 0, true));
+    return all;
+  }
+};
+
+void check(const char* op, const std::vector<Tensor>& log_alphas, const Shapes& shapes) {
+  const size_t count = log_alphas.size();
+  if (count == 0) fail(op, "log_alphas", "expected at least one tensor, got none");
+  const auto check_count = [&](const char* argument, const std::vector<double>& numbers) {
+    if (numbers.size() != count)
+      fail(op, argument, "expected ", count, " numbers, one for each tensor, got ", numbers.size());
+  };
+  check_count("temperatures", shapes.temperatures);
+  check_count("gammas", shapes.gammas);
+  check_count("zetas", shapes.zetas);
+  for (size_t k = 0; k < count; ++k) {
+    const std::string name = "log_alphas[" + std::to_string(k) + "]";
+    check_real(op, name.c_str(), log_alphas[k]);
+    check_dtype(op, name.c_str(), log_alphas[k], log_alphas[0].scalar_type());
+    check_gate_scalars(op, shapes.temperatures[k], shapes.gammas[k], shapes.zetas[k]);
+  }
+}
+
+}  // namespace
+
+Tensor l0_penalties(const std::vector<Tensor>& log_alphas, const std::vector<double>& temperatures,
+                    const std::vector<double>& gammas, const std::vector<double>& zetas, double bound) {
+  const Shapes shapes{temperatures, gammas, zetas, bound};
+  check("l0_penalties", log_alphas, shapes);
+  Tensor penalty = torch::stable::empty({}, log_alphas[0].scalar_type());
+  with_real(log_alphas[0], [&](auto zero) {
+    using T = decltype(zero);
+    const auto params = shapes.params<T>();
+    std::vector<const T*> pointers;
+    for (const Tensor& x : log_alphas) pointers.push_back(x.const_data_ptr<T>());
+    const Parts parts(log_alphas);
+    std::vector<double> sums(parts.count());
+    parts.for_each([&](int64_t part, const Range& r) {
+      sums[part] += penalty_range(pointers[r.tensor] + r.first, r.length, params[r.tensor]);
+    });
+    double sum = 0;
+    for (const double part : sums) sum += part;
+    *penalty.mutable_data_ptr<T>() = static_cast<T>(sum);
+  });
+  return penalty;
+}
+
+std::vector<Tensor> l0_penalties_backward(const Tensor& grad, const std::vector<Tensor>& log_alphas,
+                                          const std::vector<double>& temperatures, const std::vector<double>& gammas,
+                                          const std::vector<double>& zetas, double bound) {
+  const char* op = "l0_penalties_backward";
+  const Shapes shapes{temperatures, gammas, zetas, bound};
+  check(op, log_alphas, shapes);
+  check_dtype(op, "grad", grad, log_alphas[0].scalar_type());
+  if (grad.numel() != 1) fail(op, "grad", "expected one element, got shape ", shape_text(grad));
+  std::vector<Tensor> gradients;
+  for (const Tensor& x : log_alphas) gradients.push_back(torch::stable::empty_like(x));
+  with_real(grad, [&](auto zero) {
+    using T = decltype(zero);
+    const auto params = shapes.params<T>();
+    const T factor = *grad.const_data_ptr<T>();
+    std::vector<const T*> pointers;
+    std::vector<T*> out;
+    for (size_t k = 0; k < log_alphas.size(); ++k) {
+      pointers.push_back(log_alphas[k].const_data_ptr<T>());
+      out.push_back(gradients[k].mutable_data_ptr<T>());
+    }
+    Parts(log_alphas).for_each([&](int64_t, const Range& r) {
+      penalty_slope_range(pointers[r.tensor] + r.first, factor, r.length, params[r.tensor], out[r.tensor] + r.first);
+    });
+  });
+  return gradients;
+}
+
+STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
+  m.impl("l0_penalties", TORCH_BOX(&l0_penalties));
+  m.impl("l0_penalties_backward", TORCH_BOX(&l0_penalties_backward));
+}
+
+}  // namespace l0fast::cpu
