@@ -21,12 +21,22 @@ def prune_model(model: nn.Module, threshold: float = 0.05, inplace: bool = True)
     Returns:
         The pruned model. Gates stay: the result trains on and saves as before.
 
+    In evaluation a gate is 0 already where P(z != 0) <= 1/2 (unless ``eval_temperature=False``), so a threshold up to
+    1/2 changes weights but no output.
+
     Raises:
-        TypeError, ValueError: model is no module, or threshold no probability.
+        TypeError, ValueError: model is no module, threshold no probability, or a gated layer's weight no parameter (it
+            is recomputed from others, which would undo the zeros). The model is unchanged then.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     threshold = as_probability("threshold", threshold)
+    for name, layer in model.named_modules():
+        if isinstance(layer, GatedLayer) and not isinstance(layer.weight, nn.Parameter):
+            raise ValueError(
+                f"prune_model: the weight of layer {name or 'the model itself'!r} is no parameter but recomputed from "
+                "others (a parametrization or weight_norm), which would undo the pruning; remove that first"
+            )
     if not inplace:
         model = copy.deepcopy(model)
     model.eval()

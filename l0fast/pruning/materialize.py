@@ -1,0 +1,135 @@
+"""Gated layers replaced by ordinary ones."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import (
+    L0Conv1d,
+    L0Conv2d,
+    L0Conv3d,
+    L0ConvTranspose2d,
+    L0DepthwiseConv2d,
+    L0Embedding,
+    L0Linear,
+)
+from ..layers._base import GatedLayer
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+@torch.no_grad()
+def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
+    """The model with an ordinary layer in place of every gated one: weight ``weight * z`` with deterministic gates z.
+
+    L0Linear becomes nn.Linear, L0Conv1d/2d/3d and L0DepthwiseConv2d become nn.Conv1d/2d/3d, L0ConvTranspose2d becomes
+    nn.ConvTranspose2d and L0Embedding nn.Embedding. Biases (parameters shared with others included), geometry, dtype,
+    device, ``requires_grad`` and the names of the modules stay; a layer used in several places stays one layer. The
+    result computes exactly what the model computes in evaluation, and exports with torch.export and torch.onnx.
+
+    Args:
+        model: holds :class:`l0fast.layers.GatedLayer` modules at any depth, or is one.
+        inplace: False leaves the model as it is and works on a deep copy.
+
+    Returns:
+        The model without gated layers, in evaluation mode. Where ``model`` itself is a gated layer, it is the ordinary
+        layer in its place, also with ``inplace=True``.
+
+    Raises:
+        TypeError: model is no module, or holds a gated layer whose forward is not one of l0fast's own.
+        ValueError: a gated layer carries hooks, which an ordinary layer would not run in the same way.
+            Both name the layer, and are raised before anything is changed.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    for name, layer in model.named_modules():
+        if isinstance(layer, GatedLayer):
+            _check_foldable(name or "the model itself", layer)
+    if not inplace:
+        model = copy.deepcopy(model)
+    model.eval()
+    ordinary = {layer: _ordinary(layer) for layer in model.modules() if isinstance(layer, GatedLayer)}
+    if model in ordinary:
+        return ordinary[model]
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child in ordinary:
+                parent.register_module(name, ordinary[child])
+    return model
+
+
+def _check_foldable(name: str, layer: GatedLayer) -> None:
+    """Refuses what would compute something else than the ordinary layer that takes its place."""
+    base = _known_base(layer)
+    kind = type(layer).__name__
+    if base is None:
+        known = ", ".join(kind.__name__ for kind in BUILDERS)
+        raise TypeError(f"materialize: layer {name!r} is a {kind}; expected one of {known}")
+    if type(layer).forward is not base.forward or "forward" in vars(layer):
+        raise TypeError(
+            f"materialize: layer {name!r} ({kind}) has a forward of its own; expected that of {base.__name__}. "
+            "Replace the layer by an ordinary one first"
+        )
+    inner = [layer.depthwise_conv] if isinstance(layer, L0DepthwiseConv2d) else []
+    if inner and type(inner[0]) is not nn.Conv2d:
+        raise TypeError(
+            f"materialize: layer {name!r} (L0DepthwiseConv2d) holds a {type(inner[0]).__name__} as depthwise_conv; "
+            "expected a torch.nn.Conv2d"
+        )
+    if any(getattr(module, hooks) for module in [layer, *inner] for hooks in HOOKS):
+        raise ValueError(f"materialize: layer {name!r} ({kind}) has hooks; remove them first")
+
+
+def _known_base(layer: GatedLayer) -> type | None:
+    return next((base for base in BUILDERS if isinstance(layer, base)), None)
+
+
+def _ordinary(layer: GatedLayer) -> nn.Module:
+    layer.eval()
+    weight = layer.masked_weight().detach().clone()
+    made = BUILDERS[_known_base(layer)](layer)
+    made.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
+    if layer.bias is not None:
+        made.bias = layer.bias  # the very parameter: one that other modules share stays shared
+    return made.eval()
+
+
+def _linear(layer: L0Linear) -> nn.Module:
+    return nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+
+
+def _embedding(layer: L0Embedding) -> nn.Module:
+    return nn.Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, device="meta")
+
+
+def _conv(kind: type) -> Callable[[nn.Module], nn.Module]:
+    def build(layer):
+        return kind(
+            *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding),
+            dilation=layer.dilation,
+            groups=layer.groups,
+            bias=layer.bias is not None,
+            padding_mode=layer.padding_mode,
+            device="meta",
+            **({"output_padding": layer.output_padding} if kind is nn.ConvTranspose2d else {}),
+        )
+
+    return build
+
+
+def _depthwise(layer: L0DepthwiseConv2d) -> nn.Module:
+    return _conv(nn.Conv2d)(layer.depthwise_conv)
+
+
+BUILDERS: dict[type, Callable[[nn.Module], nn.Module]] = {
+    L0Linear: _linear,
+    L0Conv1d: _conv(nn.Conv1d),
+    L0Conv2d: _conv(nn.Conv2d),
+    L0Conv3d: _conv(nn.Conv3d),
+    L0DepthwiseConv2d: _depthwise,
+    L0ConvTranspose2d: _conv(nn.ConvTranspose2d),
+    L0Embedding: _embedding,
+}
+"""What makes the ordinary layer, its parameters on the meta device: they are replaced, so none need be drawn."""
