@@ -142,6 +142,11 @@ def l0_penalties(
     return torch.stack([l0_penalty(x, temperature=t, gamma=g, zeta=z, bound=bound) for x, t, g, z in shapes]).sum()
 
 
+def linked(log_weight: Tensor, link: int) -> Tensor:
+    """The weight before its gate. Twin of csrc/math/link.h."""
+    return torch.exp(log_weight) if link == c.LINK_EXP else log_weight
+
+
 def gated_totals(
     log_weight: Tensor,
     log_alpha: Tensor,
@@ -153,6 +158,7 @@ def gated_totals(
     *,
     stream: int = 0,
     first_index: int = 0,
+    link: int = c.LINK_EXP,
     gates: bool = True,
     temperature: float = c.BETA,
     gamma: float = c.GAMMA,
@@ -161,7 +167,7 @@ def gated_totals(
     eval_temperature: bool = True,
 ) -> tuple[Tensor, Tensor]:
     shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
-    weight = torch.exp(log_weight)
+    weight = linked(log_weight, link)
     if gates:
         noise = {"stream": stream, "first_index": first_index, "eval_temperature": eval_temperature}
         weight = weight * hard_concrete(log_alpha, seed, **noise, **shape)
@@ -211,11 +217,15 @@ def calibration_epochs_(
     anchor: Tensor | None,
     seed: Tensor,
     *,
+    bias: Tensor | None = None,
+    bias_exp_avg: Tensor | None = None,
+    bias_exp_avg_sq: Tensor | None = None,
     rho: int = c.RHO_SQUARE,
     cap: float = math.inf,
     first_epoch: int = 0,
     epochs: int = 1,
     first_index: int = 0,
+    link: int = c.LINK_EXP,
     gates: bool = True,
     temperature: float = c.BETA,
     gamma: float = c.GAMMA,
@@ -226,12 +236,17 @@ def calibration_epochs_(
     lr: float = 0.01,
 ) -> Tensor:
     """The epochs with autograd and torch.optim.Adam itself, whose moments are the tensors passed in."""
-    parameters = [log_weight.detach(), log_alpha.detach()]  # share memory with the arguments
+    trained = [log_weight, log_alpha, *([] if bias is None else [bias])]
+    parameters = [tensor.detach() for tensor in trained]  # share memory with the arguments
     for parameter in parameters:
         parameter.requires_grad_()
     adam = torch.optim.Adam(parameters, lr=lr, betas=(c.ADAM_BETA1, c.ADAM_BETA2), eps=c.ADAM_EPSILON)
-    moments = [(weight_exp_avg, weight_exp_avg_sq), (alpha_exp_avg, alpha_exp_avg_sq)]
-    for parameter, (first, second) in zip(parameters, moments, strict=True):
+    moments = [
+        (weight_exp_avg, weight_exp_avg_sq),
+        (alpha_exp_avg, alpha_exp_avg_sq),
+        (bias_exp_avg, bias_exp_avg_sq),
+    ]
+    for parameter, (first, second) in zip(parameters, moments, strict=False):
         step = torch.tensor(float(first_epoch))
         adam.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
     shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
@@ -239,11 +254,11 @@ def calibration_epochs_(
     for k in range(epochs):
         with torch.enable_grad():
             noise = {"stream": first_epoch + k, "first_index": first_index}
-            totals, penalty = gated_totals(
-                *parameters, indptr, rows, values, targets.numel(), seed, gates=gates, **noise, **shape
-            )
-            data = data_loss(totals.double(), targets, scales, omega, tolerances, rho, cap)
-            ratio = torch.exp(parameters[0]) / (1 if anchor is None else anchor)
+            matrix = (indptr, rows, values, targets.numel())
+            totals, penalty = gated_totals(*parameters[:2], *matrix, seed, link=link, gates=gates, **noise, **shape)
+            totals = totals.double() + (0 if bias is None else parameters[2])
+            data = data_loss(totals, targets, scales, omega, tolerances, rho, cap)
+            ratio = linked(parameters[0], link) / (1 if anchor is None else anchor)
             squares = (ratio**2).sum() if lambda_l2 else ratio.new_zeros(())
             loss = data + lambda_l0 * penalty + lambda_l2 * squares
         open_gates = hard_concrete(log_alpha, seed, **noise, **shape).count_nonzero() if gates else len(log_alpha)

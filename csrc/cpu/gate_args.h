@@ -41,6 +41,11 @@ T inverse_temperature(const GateParams<T>& p, const Noise& noise) {
   return noise.seed ? p.inverse_temperature : p.eval_inverse_temperature;
 }
 
+inline Link checked_link(const char* op, int64_t link) {
+  if (link != 0 && link != 1) fail(op, "link", "expected 0 (exp) or 1 (identity), got ", link);
+  return static_cast<Link>(link);
+}
+
 // Calls fn(first, length) for every block of `count` records, on torch's threads.
 template <typename F>
 void for_each_block(int64_t count, const F& fn) {

@@ -56,9 +56,9 @@ L0FAST_HD void gates_loop(const T* log_alpha, int64_t count, int64_t index, Nois
   for (int64_t i = 0; i < count; ++i) gate[i] = clamp_(stretched(sampled_s(log_alpha[i], u[i], p), p), T(0), T(1));
 }
 
-template <typename T>
+template <Link kLink, typename T>
 L0FAST_HD void weights_loop(const T* log_weight, const T* gate, int64_t count, T* __restrict weight) {
-  for (int64_t i = 0; i < count; ++i) weight[i] = exp_(log_weight[i]);
+  for (int64_t i = 0; i < count; ++i) weight[i] = linked<kLink>(log_weight[i]);
   if (gate == nullptr) return;
   for (int64_t i = 0; i < count; ++i) weight[i] *= gate[i];
 }
@@ -86,19 +86,25 @@ L0FAST_HD void adam_loop(T* __restrict parameter, T* __restrict first, T* __rest
 }
 
 // Short loops without a branch over restricted pointers: each is vectorised whole. Their temporaries stay in the cache.
-template <typename T>
+template <Link kLink, typename T>
 L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepParams<T>& params) {
   const StepParams<T> p = params;
   const T* __restrict gate = a.gate;
   const T* __restrict matrix_gradient = a.matrix_gradient;
-  T weight[kBlock], ratio[kBlock], gradient[kBlock], probability[kBlock];
-  for (int64_t i = 0; i < count; ++i) weight[i] = exp_(a.log_weight[i]);
+  T weight[kBlock], ratio[kBlock], inverse_anchor[kBlock], gradient[kBlock], probability[kBlock];
+  for (int64_t i = 0; i < count; ++i) weight[i] = linked<kLink>(a.log_weight[i]);
   for (int64_t i = 0; i < count; ++i) ratio[i] = weight[i];
   if (a.anchor != nullptr)
     for (int64_t i = 0; i < count; ++i) ratio[i] /= a.anchor[i];
-  // (2 lambda q) q, not 2 lambda (q q): with lambda 0 an overflowing square must not become 0 * inf.
+  const T* ratio_slope = ratio;  // d ratio / d log_weight
+  if constexpr (kLink == Link::kIdentity) {
+    for (int64_t i = 0; i < count; ++i) inverse_anchor[i] = a.anchor == nullptr ? T(1) : T(1) / a.anchor[i];
+    ratio_slope = inverse_anchor;
+  }
+  // (2 lambda q) q', not 2 lambda (q q'): with lambda 0 an overflowing square must not become 0 * inf.
   for (int64_t i = 0; i < count; ++i)
-    gradient[i] = matrix_gradient[i] * weight[i] * gate[i] + (p.twice_lambda_l2 * ratio[i]) * ratio[i];
+    gradient[i] =
+        matrix_gradient[i] * link_slope<kLink>(weight[i]) * gate[i] + (p.twice_lambda_l2 * ratio[i]) * ratio_slope[i];
   adam_loop(a.log_weight, a.weight_first, a.weight_second, gradient, count, p.adam);
 
   const T inverse = p.gates ? p.gate.inverse_temperature : T(0);  // 0: without gates nothing pulls at log_alpha
@@ -121,8 +127,9 @@ L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepPa
                                  const GateParams<T>& p, T* gate) {                                                 \
     gates_loop(log_alpha, count, index, noise, p, gate);                                                            \
   }                                                                                                                 \
-  L0FAST_CLONES void weights_range(const T* log_weight, const T* gate, int64_t count, T* weight) {                  \
-    weights_loop(log_weight, gate, count, weight);                                                                  \
+  L0FAST_CLONES void weights_range(const T* log_weight, const T* gate, int64_t count, Link link, T* weight) {       \
+    if (link == Link::kExp) return weights_loop<Link::kExp>(log_weight, gate, count, weight);                       \
+    weights_loop<Link::kIdentity>(log_weight, gate, count, weight);                                                 \
   }                                                                                                                 \
   L0FAST_CLONES double penalty_range(const T* log_alpha, int64_t count, const GateParams<T>& p) {                   \
     return penalty_loop(log_alpha, count, p);                                                                       \
@@ -140,7 +147,8 @@ L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepPa
       gradient[i] = grad_gate[i] * gate_slope(gate[i], log_alpha[i], inverse_temperature, p);                       \
   }                                                                                                                 \
   L0FAST_CLONES StepSums step_range(const StepArrays<T>& arrays, int64_t count, const StepParams<T>& p) {           \
-    return step_loop(arrays, count, p);                                                                             \
+    if (p.link == Link::kExp) return step_loop<Link::kExp>(arrays, count, p);                                       \
+    return step_loop<Link::kIdentity>(arrays, count, p);                                                            \
   }
 
 L0FAST_DEFINE_RANGES(float)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .. import _load
+from .. import constants as c
 
 
 def fake(name: str):
@@ -77,6 +78,11 @@ def check_noise(stream: int, first_index: int) -> None:
         raise ValueError(f"stream: expected 0 <= stream < 2^32, got {stream}")
     if first_index < 0:
         raise ValueError(f"first_index: expected a non-negative index, got {first_index}")
+
+
+def check_link(link: int) -> None:
+    if link not in (c.LINK_EXP, c.LINK_IDENTITY):
+        raise ValueError(f"link: expected LINK_EXP ({c.LINK_EXP}) or LINK_IDENTITY ({c.LINK_IDENTITY}), got {link}")
 
 
 def needs_gradient(*tensors: Tensor) -> bool:
