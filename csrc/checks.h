@@ -68,6 +68,29 @@ inline void check_real(const char* op, const char* argument, const Tensor& t) {
   check_contiguous(op, argument, t);
 }
 
+// What a layer may hold: 16-bit floats too.
+inline void check_floating(const char* op, const char* argument, const Tensor& t) {
+  const ScalarType type = t.scalar_type();
+  if (type != ScalarType::Float && type != ScalarType::Double && type != ScalarType::Half &&
+      type != ScalarType::BFloat16)
+    fail(op, argument, "expected float16, bfloat16, float32 or float64, got ", dtype_text(type));
+  check_contiguous(op, argument, t);
+}
+
+inline bool same_shape(const Tensor& a, const Tensor& b) {
+  if (a.dim() != b.dim()) return false;
+  for (int64_t d = 0; d < a.dim(); ++d)
+    if (a.size(d) != b.size(d)) return false;
+  return true;
+}
+
+// Contiguous, of the shape and dtype of another.
+inline void check_same(const char* op, const char* argument, const Tensor& t, const Tensor& like) {
+  check_dtype(op, argument, t, like.scalar_type());
+  if (!same_shape(t, like)) fail(op, argument, "expected shape ", shape_text(like), ", got ", shape_text(t));
+  check_contiguous(op, argument, t);
+}
+
 // A contiguous vector of the given length and dtype.
 inline void check_vector(const char* op, const char* argument, const Tensor& t, int64_t length, ScalarType expected) {
   check_dtype(op, argument, t, expected);

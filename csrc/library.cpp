@@ -23,27 +23,49 @@ STABLE_TORCH_LIBRARY(l0fast, m) {
       "l0_penalties_backward(Tensor grad, Tensor[] log_alphas, float[] temperatures, float[] gammas, float[] zetas, "
       "float bound) -> Tensor[]");
 
-  // M w with w = exp(log_weight) z, M in compressed columns (indptr, rows, values) of n_targets rows.
+  // z [batch, shape of log_alpha]: a draw for each example, at first_index + b gates + i.
+  m.def(
+      "batch_gates(Tensor log_alpha, Tensor seed, int batch, int stream, int first_index, float temperature, "
+      "float gamma, float zeta, float bound, float u_bound) -> Tensor");
+  m.def(
+      "batch_gates_backward(Tensor grad_z, Tensor log_alpha, Tensor seed, int stream, int first_index, "
+      "float temperature, float gamma, float zeta, float bound, float u_bound) -> Tensor");
+
+  // v = weight z, and sum p (0 unless with_penalty). dim: the dimension of weight that has a gate per slice; without
+  // it, a gate per element. Backward draws the gates again, or divides v by weight where v is given.
+  m.def(
+      "gated_weight(Tensor weight, Tensor log_alpha, Tensor? seed, int? dim, bool with_penalty, int stream, "
+      "int first_index, float temperature, float gamma, float zeta, float bound, float u_bound, "
+      "bool eval_temperature) -> (Tensor v, Tensor penalty)");
+  m.def(
+      "gated_weight_backward(Tensor grad_v, Tensor? grad_penalty, Tensor weight, Tensor log_alpha, Tensor? v, "
+      "Tensor? seed, int? dim, int stream, int first_index, float temperature, float gamma, float zeta, float bound, "
+      "float u_bound, bool eval_temperature) -> (Tensor grad_weight, Tensor grad_log_alpha)");
+
+  // M w with w = exp(log_weight) z, M in compressed columns (indptr, rows, values) of n_targets rows. link 1:
+  // log_weight is the weight itself, of either sign, and w = log_weight z.
   m.def(
       "gated_totals(Tensor log_weight, Tensor log_alpha, Tensor indptr, Tensor rows, Tensor values, int n_targets, "
-      "Tensor? seed, int stream, int first_index, bool gates, float temperature, float gamma, float zeta, "
+      "Tensor? seed, int stream, int first_index, int link, bool gates, float temperature, float gamma, float zeta, "
       "float bound, float u_bound, bool eval_temperature) -> (Tensor totals, Tensor penalty)");
   m.def(
       "gated_totals_backward(Tensor grad_totals, Tensor grad_penalty, Tensor log_weight, Tensor log_alpha, "
-      "Tensor indptr, Tensor rows, Tensor values, Tensor? seed, int stream, int first_index, bool gates, "
+      "Tensor indptr, Tensor rows, Tensor values, Tensor? seed, int stream, int first_index, int link, bool gates, "
       "float temperature, float gamma, float zeta, float bound, float u_bound, bool eval_temperature) "
       "-> (Tensor grad_log_weight, Tensor grad_log_alpha)");
 
   // Whole epochs: gates, totals, residuals, gradients, Adam. Returns [epochs, 4] float64: data loss, sum p, sum of
   // squared weights over anchors (0 where lambda_l2 is 0), open gates. An epoch whose data loss is not finite ends
-  // the run before its step; its row holds that loss and the rows after it NaN.
+  // the run before its step; its row holds that loss and the rows after it NaN. bias, if given with its moments, is one
+  // number added to every total: trained too, without gate, noise or penalty.
   m.def(
       "calibration_epochs_(Tensor(a!) log_weight, Tensor(b!) log_alpha, Tensor(c!) weight_exp_avg, "
       "Tensor(d!) weight_exp_avg_sq, Tensor(e!) alpha_exp_avg, Tensor(f!) alpha_exp_avg_sq, "
+      "Tensor(g!)? bias, Tensor(h!)? bias_exp_avg, Tensor(i!)? bias_exp_avg_sq, "
       "Tensor indptr, Tensor rows, Tensor values, "
       "Tensor targets, Tensor scales, Tensor omega, Tensor? tolerances, Tensor? anchor, int rho, float cap, "
-      "Tensor seed, int first_epoch, int epochs, int first_index, bool gates, float temperature, float gamma, "
-      "float zeta, float bound, float u_bound, float lambda_l0, float lambda_l2, float lr, float beta1, "
+      "Tensor seed, int first_epoch, int epochs, int first_index, int link, bool gates, float temperature, "
+      "float gamma, float zeta, float bound, float u_bound, float lambda_l0, float lambda_l2, float lr, float beta1, "
       "float beta2, float epsilon) -> Tensor");
 
   // 0 baseline, 3 x86-64-v3 (AVX2), 4 x86-64-v4 (AVX-512): what the CPU kernels run on here.

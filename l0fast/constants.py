@@ -24,5 +24,8 @@ WEIGHT_FLOOR = 1e-8
 ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 """torch.optim.Adam's defaults, which calibration uses."""
 
+LINK_EXP, LINK_IDENTITY = 0, 1
+"""How a trained parameter becomes a weight before its gate; the values of ``enum class Link`` in csrc/math/link.h."""
+
 RHO_SQUARE, RHO_EPSILON_SQUARE, RHO_CAPPED_ABSOLUTE = 0, 1, 2
 """The shapes of the loss; the values of ``enum class Rho`` in csrc/math/objective.h."""

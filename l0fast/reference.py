@@ -41,6 +41,11 @@ def uniform_at(seed: Tensor, stream: int, first_index: int, count: int, dtype: t
     return ((word >> 9).to(dtype) + 0.5) * 2.0**-23
 
 
+def arithmetic(x: Tensor) -> Tensor:
+    """x in the dtype that is computed with: float32 for the 16-bit types, else its own."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def hard_concrete(
     log_alpha: Tensor,
     seed: Tensor | None = None,
@@ -53,14 +58,14 @@ def hard_concrete(
     bound: float = c.LOG_ALPHA_BOUND,
     eval_temperature: bool = True,
 ) -> Tensor:
-    a = log_alpha.clamp(-bound, bound)
+    a = arithmetic(log_alpha).clamp(-bound, bound)
     if seed is None:
         s = torch.sigmoid(a / temperature if eval_temperature else a)
     else:
-        u = uniform_at(seed, stream, first_index, log_alpha.numel(), log_alpha.dtype).view_as(log_alpha)
+        u = uniform_at(seed, stream, first_index, a.numel(), a.dtype).view(a.shape)
         u = u.clamp(c.UNIFORM_EPS, 1 - c.UNIFORM_EPS)
         s = torch.sigmoid((torch.log(u) - torch.log(1 - u) + a) / temperature)
-    return (s * (zeta - gamma) + gamma).clamp(0, 1)
+    return (s * (zeta - gamma) + gamma).clamp(0, 1).to(log_alpha.dtype)
 
 
 def active_probability(
@@ -72,8 +77,8 @@ def active_probability(
     bound: float = c.LOG_ALPHA_BOUND,
 ) -> Tensor:
     """P(z != 0) of each gate."""
-    a = log_alpha.clamp(-bound, bound)
-    return torch.sigmoid(a - temperature * math.log(-gamma / zeta))
+    a = arithmetic(log_alpha).clamp(-bound, bound)
+    return torch.sigmoid(a - temperature * math.log(-gamma / zeta)).to(log_alpha.dtype)
 
 
 def l0_penalty(
@@ -84,7 +89,46 @@ def l0_penalty(
     zeta: float = c.ZETA,
     bound: float = c.LOG_ALPHA_BOUND,
 ) -> Tensor:
-    return active_probability(log_alpha, temperature=temperature, gamma=gamma, zeta=zeta, bound=bound).sum()
+    shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
+    return active_probability(arithmetic(log_alpha), **shape).sum()
+
+
+def gated_weight(
+    weight: Tensor,
+    log_alpha: Tensor,
+    seed: Tensor | None = None,
+    dim: int | None = None,
+    *,
+    stream: int = 0,
+    first_index: int = 0,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+    eval_temperature: bool = True,
+) -> tuple[Tensor, Tensor]:
+    shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
+    noise = {"stream": stream, "first_index": first_index, "eval_temperature": eval_temperature}
+    z = hard_concrete(arithmetic(log_alpha), seed, **noise, **shape)
+    spread = weight.shape if dim is None else [-1 if d == dim % weight.dim() else 1 for d in range(weight.dim())]
+    return (arithmetic(weight) * z.reshape(spread)).to(weight.dtype), l0_penalty(log_alpha, **shape)
+
+
+def batch_gates(
+    log_alpha: Tensor,
+    seed: Tensor,
+    batch: int,
+    *,
+    stream: int = 0,
+    first_index: int = 0,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+) -> Tensor:
+    repeated = log_alpha.expand(batch, *log_alpha.shape)
+    shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
+    return hard_concrete(repeated, seed, stream=stream, first_index=first_index, **shape)
 
 
 def l0_penalties(
@@ -98,6 +142,11 @@ def l0_penalties(
     return torch.stack([l0_penalty(x, temperature=t, gamma=g, zeta=z, bound=bound) for x, t, g, z in shapes]).sum()
 
 
+def linked(log_weight: Tensor, link: int) -> Tensor:
+    """The weight before its gate. Twin of csrc/math/link.h."""
+    return torch.exp(log_weight) if link == c.LINK_EXP else log_weight
+
+
 def gated_totals(
     log_weight: Tensor,
     log_alpha: Tensor,
@@ -109,6 +158,7 @@ def gated_totals(
     *,
     stream: int = 0,
     first_index: int = 0,
+    link: int = c.LINK_EXP,
     gates: bool = True,
     temperature: float = c.BETA,
     gamma: float = c.GAMMA,
@@ -117,7 +167,7 @@ def gated_totals(
     eval_temperature: bool = True,
 ) -> tuple[Tensor, Tensor]:
     shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
-    weight = torch.exp(log_weight)
+    weight = linked(log_weight, link)
     if gates:
         noise = {"stream": stream, "first_index": first_index, "eval_temperature": eval_temperature}
         weight = weight * hard_concrete(log_alpha, seed, **noise, **shape)
@@ -167,11 +217,15 @@ def calibration_epochs_(
     anchor: Tensor | None,
     seed: Tensor,
     *,
+    bias: Tensor | None = None,
+    bias_exp_avg: Tensor | None = None,
+    bias_exp_avg_sq: Tensor | None = None,
     rho: int = c.RHO_SQUARE,
     cap: float = math.inf,
     first_epoch: int = 0,
     epochs: int = 1,
     first_index: int = 0,
+    link: int = c.LINK_EXP,
     gates: bool = True,
     temperature: float = c.BETA,
     gamma: float = c.GAMMA,
@@ -182,12 +236,17 @@ def calibration_epochs_(
     lr: float = 0.01,
 ) -> Tensor:
     """The epochs with autograd and torch.optim.Adam itself, whose moments are the tensors passed in."""
-    parameters = [log_weight.detach(), log_alpha.detach()]  # share memory with the arguments
+    trained = [log_weight, log_alpha, *([] if bias is None else [bias])]
+    parameters = [tensor.detach() for tensor in trained]  # share memory with the arguments
     for parameter in parameters:
         parameter.requires_grad_()
     adam = torch.optim.Adam(parameters, lr=lr, betas=(c.ADAM_BETA1, c.ADAM_BETA2), eps=c.ADAM_EPSILON)
-    moments = [(weight_exp_avg, weight_exp_avg_sq), (alpha_exp_avg, alpha_exp_avg_sq)]
-    for parameter, (first, second) in zip(parameters, moments, strict=True):
+    moments = [
+        (weight_exp_avg, weight_exp_avg_sq),
+        (alpha_exp_avg, alpha_exp_avg_sq),
+        (bias_exp_avg, bias_exp_avg_sq),
+    ]
+    for parameter, (first, second) in zip(parameters, moments, strict=False):
         step = torch.tensor(float(first_epoch))
         adam.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
     shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
@@ -195,11 +254,11 @@ def calibration_epochs_(
     for k in range(epochs):
         with torch.enable_grad():
             noise = {"stream": first_epoch + k, "first_index": first_index}
-            totals, penalty = gated_totals(
-                *parameters, indptr, rows, values, targets.numel(), seed, gates=gates, **noise, **shape
-            )
-            data = data_loss(totals.double(), targets, scales, omega, tolerances, rho, cap)
-            ratio = torch.exp(parameters[0]) / (1 if anchor is None else anchor)
+            matrix = (indptr, rows, values, targets.numel())
+            totals, penalty = gated_totals(*parameters[:2], *matrix, seed, link=link, gates=gates, **noise, **shape)
+            totals = totals.double() + (0 if bias is None else parameters[2])
+            data = data_loss(totals, targets, scales, omega, tolerances, rho, cap)
+            ratio = linked(parameters[0], link) / (1 if anchor is None else anchor)
             squares = (ratio**2).sum() if lambda_l2 else ratio.new_zeros(())
             loss = data + lambda_l0 * penalty + lambda_l2 * squares
         open_gates = hard_concrete(log_alpha, seed, **noise, **shape).count_nonzero() if gates else len(log_alpha)

@@ -56,10 +56,55 @@ def test_float64_equals_reference_and_adam(native, options, anchor):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
-def test_hundred_float32_epochs_as_good_as_torch(native):
+def bias_of(dtype=torch.float32, value=60.0):
+    names = ("bias", "bias_exp_avg", "bias_exp_avg_sq")
+    return {name: torch.full((1,), x, dtype=dtype) for name, x in zip(names, (value, 0.0, 0.0), strict=True)}
+
+
+LINEAR = [dict(), dict(bias=True), dict(bias=True, gates=False, lambda_l0=0.0), dict(bias=True, first_index=11)]
+
+
+@pytest.mark.parametrize("options", LINEAR, ids=str)
+@pytest.mark.parametrize("anchor", [False, True], ids=["no anchor", "anchor"])
+@pytest.mark.parametrize("shape", [(40, 700), (2500, 60)], ids=str)
+def test_linear_weights_equal_reference_and_adam(native, shape, options, anchor):
+    """Signed weights, some of them exactly 0, and a bias: two hundred epochs with torch.optim.Adam."""
+    m, n = shape
+    settings = {"temperature": 0.35, "lambda_l0": 1e-2, "lambda_l2": 1e-2, "lr": 0.05, **options}
+    bias = settings.pop("bias", False)
+    arguments = problem(m, n, torch.float64, anchor=anchor)
+    runs = []
+    for function in (ops, reference):
+        state, extra = start(n, torch.float64), bias_of(torch.float64) if bias else {}
+        state[0][::7] = 0
+        assert (state[0] < 0).any()
+        runs.append((function, state, extra))
+    for epoch in range(200):
+        metrics = []
+        for function, state, extra in runs:
+            options = {"first_epoch": epoch, "link": c.LINK_IDENTITY, **extra, **settings}
+            metrics.append(function.calibration_epochs_(*state, *arguments, **options))
+        torch.testing.assert_close(*metrics, rtol=1e-9, atol=1e-11)
+        for a, b in zip(*([*state, *extra.values()] for _, state, extra in runs), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+    (_, state, extra), _ = runs
+    assert (state[0][::7] != 0).any()
+    assert not extra or extra["bias"].item() != 60
+
+
+def test_the_bias_leaves_the_noise_of_the_records_alone(native):
+    """The same gates with and without it: the first epoch's open gates and penalty agree."""
+    rows = []
+    for extra in ({}, bias_of()):
+        rows.append(ops.calibration_epochs_(*start(700), *problem(40, 700), link=c.LINK_IDENTITY, **extra))
+    assert torch.equal(rows[0][:, 1:], rows[1][:, 1:]) and rows[0][0, 0] != rows[1][0, 0]
+
+
+@pytest.mark.parametrize("link", [c.LINK_EXP, c.LINK_IDENTITY])
+def test_hundred_float32_epochs_as_good_as_torch(native, link):
     """Losses and weights after 100 epochs: at most twice the error of plain torch in float32."""
     m, n = 77, 3001
-    settings = {"temperature": 0.35, "lambda_l0": 1e-4, "lambda_l2": 1e-6, "lr": 0.02, "epochs": 100}
+    settings = {"temperature": 0.35, "lambda_l0": 1e-4, "lambda_l2": 1e-6, "lr": 0.02, "epochs": 100, "link": link}
     results = []
     for function, dtype in ((ops, torch.float32), (reference, torch.float32), (reference, torch.float64)):
         state = start(n, dtype)
@@ -86,17 +131,19 @@ def test_same_bits_on_any_number_of_threads(native, threads, row_type):
     assert all(torch.equal(a, b) for a, b in zip(run(), expected, strict=True))
 
 
+@pytest.mark.parametrize("link", [c.LINK_EXP, c.LINK_IDENTITY])
 @pytest.mark.parametrize("chunks", [[20], [1] * 20, [7, 13], [19, 1]])
-def test_chunks_equal_one_run(native, chunks):
-    settings = {"lr": 0.1, "lambda_l0": 1e-4}
-    whole = start(3001)
-    expected = ops.calibration_epochs_(*whole, *problem(77, 3001), epochs=20, **settings)
-    state, metrics, done = start(3001), [], 0
+def test_chunks_equal_one_run(native, chunks, link):
+    settings = {"lr": 0.1, "lambda_l0": 1e-4, "link": link}
+    whole, bias = start(3001), bias_of()
+    expected = ops.calibration_epochs_(*whole, *problem(77, 3001), epochs=20, **bias, **settings)
+    state, metrics, done, own = start(3001), [], 0, bias_of()
     for count in chunks:
-        metrics.append(ops.calibration_epochs_(*state, *problem(77, 3001), epochs=count, first_epoch=done, **settings))
+        options = {"epochs": count, "first_epoch": done, **own, **settings}
+        metrics.append(ops.calibration_epochs_(*state, *problem(77, 3001), **options))
         done += count
     assert torch.equal(torch.cat(metrics), expected)
-    assert all(torch.equal(a, b) for a, b in zip(state, whole, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip([*state, *own.values()], [*whole, *bias.values()], strict=True))
 
 
 def test_stops_before_a_loss_that_is_not_finite(native):
@@ -150,6 +197,21 @@ def test_bad_tensors(native, position, value, message):
         ops.calibration_epochs_(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(bias_exp_avg=None), r"bias_exp_avg: expected it along with bias, got None"),
+        (dict(bias=torch.zeros(2)), r"bias: expected shape \[1\], got \[2\]"),
+        (dict(bias_exp_avg_sq=torch.zeros(1, dtype=torch.float64)), r"bias_exp_avg_sq: expected torch.float32"),
+        (dict(bias=3.0), r"bias: expected a torch.Tensor, got float"),
+        (dict(link=7), r"link: expected LINK_EXP"),
+    ],
+)
+def test_bad_bias_and_link(change, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        ops.calibration_epochs_(*start(50), *problem(5, 50), **{**bias_of(), **change})
+
+
 @pytest.mark.parametrize("name", ["lambda_l0", "lambda_l2", "lr"])
 def test_bad_scalars(name):
     for value in (-1.0, float("nan"), float("inf")):
@@ -157,10 +219,11 @@ def test_bad_scalars(name):
             ops.calibration_epochs_(*start(50), *problem(5, 50), **{name: value})
 
 
-def test_opcheck(native):
-    rest = (0, math.inf, SEED, 0, 2, 0, True, 0.5, -0.1, 1.1, 20.0, 1e-6, 0.0, 0.0, 0.1, 0.9, 0.999, 1e-8)
+@pytest.mark.parametrize("bias", [(None, None, None), tuple(torch.zeros(1) for _ in range(3))], ids=["no bias", "bias"])
+def test_opcheck(native, bias):
+    rest = (0, math.inf, SEED, 0, 2, 0, c.LINK_EXP, True, 0.5, -0.1, 1.1, 20.0, 1e-6, 0.0, 0.0, 0.1, 0.9, 0.999, 1e-8)
     torch.library.opcheck(
         torch.ops.l0fast.calibration_epochs_.default,
-        (*start(50), *problem(5, 50)[:-1], *rest),
+        (*start(50), *bias, *problem(5, 50)[:-1], *rest),
         test_utils=("test_schema", "test_faketensor"),
     )

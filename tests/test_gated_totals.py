@@ -5,6 +5,7 @@ from conftest import columns
 from test_hard_concrete import unclamped
 from torch.autograd import gradcheck
 
+from l0fast import constants as c
 from l0fast import ops, reference
 
 SEED = torch.tensor([42])
@@ -15,6 +16,8 @@ OPTIONS = [
     {"temperature": 0.35, "stream": 7, "first_index": 5},
     {"gamma": -0.5, "zeta": 1.7, "bound": 1.5},
     {"eval_temperature": False},
+    {"link": c.LINK_IDENTITY},
+    {"link": c.LINK_IDENTITY, "gates": False},
 ]
 
 
@@ -40,11 +43,27 @@ def test_forward_and_backward_against_reference(native, shape, options, seed):
         ((totals * pull).sum() + 0.3 * penalty).backward()
         results.append((totals.detach(), penalty.detach(), log_weight.grad, log_alpha.grad))
     log_alpha = problem(m, n, torch.float64)[1]
-    gate = {k: v for k, v in options.items() if k != "gates"}
+    gate = {k: v for k, v in options.items() if k not in ("gates", "link")}
     mask = away_from_kinks(unclamped(log_alpha, seed, **gate))
     for k, what in enumerate(("totals", "penalty", "log_weight.grad", "log_alpha.grad")):
         chosen = [r[k][mask] if k == 3 else r[k] for r in results]
         assert_as_good_as_torch(*chosen, what)
+
+
+def test_a_weight_of_zero_behind_an_open_gate_has_a_gradient(native):
+    """Under the identity link a column is skipped where its gate is 0, not where its weight is."""
+    _, log_alpha, *matrix = problem(77, 3001, torch.float32)
+    pull = torch.randn(77)
+    gradients = []
+    for function in (ops, reference):
+        weight = torch.zeros(3001, requires_grad=True)
+        totals, _ = function.gated_totals(weight, log_alpha, *matrix, SEED, link=c.LINK_IDENTITY)
+        assert not totals.any()
+        (totals * pull).sum().backward()
+        gradients.append(weight.grad)
+    opened = (ops.hard_concrete(log_alpha, SEED) > 0) & (matrix[0].diff() > 0)
+    assert opened.any() and (gradients[0][opened] != 0).all()
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("row_type", [torch.uint16, torch.int32])
@@ -53,15 +72,16 @@ def test_row_types_agree(native, row_type):
     assert torch.equal(first, ops.gated_totals(*problem(77, 3001, torch.float32, row_type), SEED)[0])
 
 
-def test_closed_columns_are_never_read(native):
+@pytest.mark.parametrize("link", [c.LINK_EXP, c.LINK_IDENTITY])
+def test_closed_columns_are_never_read(native, link):
     """Where most gates are closed, a closed record contributes exactly nothing, even where its column holds NaN."""
     log_weight, log_alpha, indptr, rows, values, m = problem(77, 301, torch.float32)
     closed = torch.arange(301) % 4 != 0
     log_alpha[closed] = -40
-    expected = ops.gated_totals(log_weight, log_alpha, indptr, rows, values, m, SEED)[0]
+    expected = ops.gated_totals(log_weight, log_alpha, indptr, rows, values, m, SEED, link=link)[0]
     poisoned = torch.where(torch.repeat_interleave(closed, indptr.diff()), torch.nan, values)
     log_weight.requires_grad_(), log_alpha.requires_grad_()
-    totals, _ = ops.gated_totals(log_weight, log_alpha, indptr, rows, poisoned, m, SEED)
+    totals, _ = ops.gated_totals(log_weight, log_alpha, indptr, rows, poisoned, m, SEED, link=link)
     totals.sum().backward()
     assert torch.equal(totals.detach(), expected)
     assert torch.isfinite(log_weight.grad).all() and torch.isfinite(log_alpha.grad).all()
@@ -116,11 +136,13 @@ def test_same_bits_on_any_number_of_threads(native, threads):
 
 
 @pytest.mark.parametrize("gates", [True, False])
-def test_gradcheck(gates):
+@pytest.mark.parametrize("link", [c.LINK_EXP, c.LINK_IDENTITY])
+def test_gradcheck(link, gates):
     log_weight, log_alpha, *matrix = problem(5, 12, torch.float64, spread=1.0)
     stream = next(s for s in range(200) if away_from_kinks(unclamped(log_alpha, SEED, stream=s)).all())
     parameters = (log_weight.requires_grad_(), log_alpha.requires_grad_())
-    assert gradcheck(lambda w, a: ops.gated_totals(w, a, *matrix, SEED, stream=stream, gates=gates), parameters)
+    options = {"stream": stream, "link": link, "gates": gates}
+    assert gradcheck(lambda w, a: ops.gated_totals(w, a, *matrix, SEED, **options), parameters)
 
 
 def test_empty_columns_and_no_nonzeros(native):
@@ -128,6 +150,13 @@ def test_empty_columns_and_no_nonzeros(native):
     indptr, rows, values = torch.zeros(n + 1, dtype=torch.int64), torch.empty(0, dtype=torch.int32), torch.empty(0)
     totals, penalty = ops.gated_totals(torch.zeros(n), torch.zeros(n), indptr, rows, values, 3, SEED)
     assert torch.equal(totals, torch.zeros(3)) and penalty > 0
+
+
+def test_link_values_match_the_header():
+    from pathlib import Path
+
+    header = (Path(__file__).parents[1] / "csrc/math/link.h").read_text()
+    assert f"kExp = {c.LINK_EXP}, kIdentity = {c.LINK_IDENTITY} " in header
 
 
 def test_saves_references_only(native):
@@ -148,6 +177,7 @@ def test_saves_references_only(native):
         (dict(values=torch.zeros(1, dtype=torch.float64)), TypeError, r"values: expected torch.float32"),
         (dict(temperature=0), ValueError, r"temperature"),
         (dict(seed=3), TypeError, r"seed: expected an int64 tensor"),
+        (dict(link=2), ValueError, r"link: expected LINK_EXP \(0\) or LINK_IDENTITY \(1\), got 2"),
     ],
 )
 def test_bad_input(change, error, message):
@@ -182,7 +212,7 @@ def test_bad_matrix(native, change, message):
 
 def test_opcheck_and_compile(native):
     tensors = problem(5, 12, torch.float32)
-    scalars = (0, 0, True, 0.5, -0.1, 1.1, 20.0, 1e-6, True)
+    scalars = (0, 0, c.LINK_EXP, True, 0.5, -0.1, 1.1, 20.0, 1e-6, True)
     tests = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
     torch.library.opcheck(torch.ops.l0fast.gated_totals.default, (*tensors, SEED, *scalars), test_utils=tests)
     arguments = (torch.ones(5), torch.ones(()), *tensors[:5], SEED, *scalars)

@@ -28,7 +28,7 @@ def unclamped(log_alpha, seed, **options):
         s = torch.sigmoid(a / beta if options.get("eval_temperature", True) else a)
     else:
         u = reference.uniform_at(seed, options.get("stream", 0), options.get("first_index", 0), a.numel(), a.dtype)
-        s = torch.sigmoid((torch.logit(u.clamp(1e-6, 1 - 1e-6)) + a) / beta)
+        s = torch.sigmoid((torch.logit(u.view(a.shape).clamp(1e-6, 1 - 1e-6)) + a) / beta)
     return s * (zeta - gamma) + gamma
 
 
@@ -154,7 +154,7 @@ def test_bad_input(arguments, error, message):
 def test_raw_op_checks_too(native):
     raw = torch.ops.l0fast.hard_concrete
     good = (0, 0, 0.5, -0.1, 1.1, 20.0, 1e-6, True)
-    with pytest.raises(RuntimeError, match=r"log_alpha: expected float32 or float64, got int64"):
+    with pytest.raises(RuntimeError, match=r"log_alpha: expected float16, bfloat16, float32 or float64, got int64"):
         raw(torch.zeros(2, dtype=torch.int64), None, *good)
     with pytest.raises(RuntimeError, match=r"log_alpha: expected a contiguous tensor"):
         raw(torch.zeros(4, 4).t(), None, *good)

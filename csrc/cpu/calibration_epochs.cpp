@@ -1,175 +1,12 @@
-// Whole epochs of calibration (DESIGN 6).
-//
-// The matrix is read once an epoch, not twice: as soon as the backward pass has stepped the records of a block, their
-// gates for the next epoch are drawn and their columns, still in the cache, are scattered into the next totals.
+// Whole epochs of calibration: checks and launch. The work is in calibration_engine.h.
 #include <torch/csrc/stable/library.h>
 
-#include <cmath>
-#include <limits>
-#include <vector>
-
+#include "cpu/calibration_engine.h"
 #include "cpu/columns_args.h"
 #include "cpu/gate_args.h"
-#include "math/objective.h"
 
 namespace l0fast::cpu {
 namespace {
-
-constexpr int64_t kMetrics = 4;  // data loss, sum p, sum of squares, open gates
-
-struct Targets {
-  const double *targets, *scales, *omega;  // [n_targets]
-  const double* tolerances;                // [n_targets] or nullptr: 0
-  Rho rho;
-  double cap;
-};
-
-struct AdamArgs {
-  double lr, beta1, beta2, epsilon;
-};
-
-template <typename T>
-struct State {
-  T *log_weight, *log_alpha, *weight_first, *weight_second, *alpha_first, *alpha_second;  // [n_records]
-  const T* anchor;                                                                        // [n_records] or nullptr
-  const int64_t* seed;
-  int64_t first_index;
-  double lambda_l0, lambda_l2;
-  bool gates;
-};
-
-template <typename T, typename Row>
-class Engine {
- public:
-  Engine(const State<T>& state, const Columns<T, Row>& matrix, const Targets& targets, const GateParams<T>& gate)
-      : state_(state),
-        matrix_(matrix),
-        targets_(targets),
-        gate_params_(gate),
-        bounds_(split_columns(matrix.indptr, matrix.n_records, matrix.n_targets)),
-        totals_(parts(), matrix.n_targets),
-        gates_(matrix.n_records, T(1)),
-        slopes_(matrix.n_targets),
-        sums_(parts()),
-        open_(parts()) {}
-
-  // Draws the gates of an epoch and leaves the totals they give.
-  void forward(int64_t epoch) {
-    for_each_part(parts(), [&](int64_t part) {
-      double* own = totals_.cleared(part);
-      open_[part] = 0;
-      for_each_block_of(part, [&](int64_t i, int64_t length) { open_[part] += scatter(epoch, i, length, own); });
-    });
-  }
-
-  // Residuals and loss of the totals at hand.
-  double residuals() {
-    std::vector<double> losses(target_chunks(matrix_.n_targets));
-    for_each_part(static_cast<int64_t>(losses.size()), [&](int64_t chunk) {
-      const int64_t begin = chunk * kTargetChunk, end = std::min(matrix_.n_targets, begin + kTargetChunk);
-      double total[kTargetChunk];
-      totals_.reduce(begin, end, total);
-      for (int64_t j = begin; j < end; ++j) {
-        const double tolerance = targets_.tolerances ? targets_.tolerances[j] : 0.0;
-        const Residual r = residual(targets_.rho, total[j - begin], targets_.targets[j], targets_.scales[j],
-                                    targets_.omega[j], tolerance, targets_.cap);
-        losses[chunk] += r.loss;
-        slopes_[j] = static_cast<T>(r.slope);
-      }
-    });
-    double loss = 0;
-    for (const double chunk : losses) loss += chunk;
-    return loss;
-  }
-
-  // Gradients and Adam for an epoch and, unless it is the last, the forward pass of the next one.
-  StepSums step(int64_t epoch, const AdamArgs& adam, bool last) {
-    const StepParams<T> params{gate_params_,
-                               AdamParams<T>::make(adam.lr, adam.beta1, adam.beta2, adam.epsilon, epoch + 1),
-                               static_cast<T>(state_.lambda_l0), static_cast<T>(2 * state_.lambda_l2), state_.gates};
-    for_each_part(parts(), [&](int64_t part) {
-      double* own = last ? nullptr : totals_.cleared(part);
-      sums_[part] = {};
-      open_[part] = 0;
-      for_each_block_of(part, [&](int64_t i, int64_t length) {
-        const StepSums block = step_block(params, i, length);
-        sums_[part].probability += block.probability;
-        sums_[part].squares += block.squares;
-        if (!last) open_[part] += scatter(epoch + 1, i, length, own);
-      });
-    });
-    StepSums sums;
-    for (const StepSums& part : sums_) {
-      sums.probability += part.probability;
-      sums.squares += part.squares;
-    }
-    return sums;
-  }
-
-  int64_t open_gates() const {
-    int64_t count = 0;
-    for (const int64_t part : open_) count += part;
-    return count;
-  }
-
- private:
-  int64_t parts() const { return static_cast<int64_t>(bounds_.size()) - 1; }
-
-  template <typename F>
-  void for_each_block_of(int64_t part, const F& fn) {
-    for (int64_t i = bounds_[part]; i < bounds_[part + 1]; i += kBlock) fn(i, std::min(kBlock, bounds_[part + 1] - i));
-  }
-
-  int64_t scatter(int64_t epoch, int64_t i, int64_t length, double* own) {
-    T* gate = gates_.data() + i;
-    if (state_.gates)
-      gates_range(state_.log_alpha + i, length, state_.first_index + i, {state_.seed, static_cast<uint32_t>(epoch)},
-                  gate_params_, gate);
-    T weight[kBlock];
-    OpenList open;
-    weights_range(state_.log_weight + i, gate, length, weight);
-    list_open(gate, length, open);
-    scatter_columns(matrix_, i, open, weight, own);
-    return open.count;
-  }
-
-  StepSums step_block(const StepParams<T>& params, int64_t i, int64_t length) {
-    T gradient[kBlock];
-    OpenList open;
-    list_open(gates_.data() + i, length, open);
-    gather_columns(matrix_, i, open, slopes_.data(), gradient);
-    return step_range({state_.log_weight + i, state_.log_alpha + i, state_.weight_first + i, state_.weight_second + i,
-                       state_.alpha_first + i, state_.alpha_second + i, state_.anchor ? state_.anchor + i : nullptr,
-                       gates_.data() + i, gradient},
-                      length, params);
-  }
-
-  const State<T> state_;
-  const Columns<T, Row> matrix_;
-  const Targets targets_;
-  const GateParams<T> gate_params_;
-  const std::vector<int64_t> bounds_;  // [parts + 1]
-  PartTotals totals_;
-  std::vector<T> gates_;   // [n_records] z of the epoch at hand
-  std::vector<T> slopes_;  // [n_targets] r
-  std::vector<StepSums> sums_;
-  std::vector<int64_t> open_;
-};
-
-template <typename T, typename Row>
-void run(Engine<T, Row>& engine, const AdamArgs& adam, int64_t first_epoch, int64_t epochs, double* metrics) {
-  std::fill(metrics, metrics + epochs * kMetrics, std::numeric_limits<double>::quiet_NaN());
-  if (epochs > 0) engine.forward(first_epoch);
-  for (int64_t k = 0; k < epochs; ++k) {
-    double* row = metrics + k * kMetrics;
-    row[0] = engine.residuals();
-    if (!std::isfinite(row[0])) return;
-    row[3] = static_cast<double>(engine.open_gates());
-    const StepSums sums = engine.step(first_epoch + k, adam, k + 1 == epochs);
-    row[1] = sums.probability;
-    row[2] = sums.squares;
-  }
-}
 
 struct NamedTensor {
   const char* name;
@@ -180,20 +17,42 @@ const double* optional_data(const std::optional<Tensor>& t) {
   return t.has_value() ? t->const_data_ptr<double>() : nullptr;
 }
 
+struct BiasArgs {
+  const std::optional<Tensor>&value, &first, &second;
+
+  void check(const char* op, ScalarType real) const {
+    if (value.has_value() != first.has_value() || value.has_value() != second.has_value())
+      fail(op, "bias", "expected it with bias_exp_avg and bias_exp_avg_sq or none of the three, got a part of them");
+    if (!value.has_value()) return;
+    check_vector(op, "bias", *value, 1, real);
+    check_vector(op, "bias_exp_avg", *first, 1, real);
+    check_vector(op, "bias_exp_avg_sq", *second, 1, real);
+  }
+
+  template <typename T>
+  Bias<T> pointers() const {
+    if (!value.has_value()) return {nullptr, nullptr, nullptr};
+    return {value->mutable_data_ptr<T>(), first->mutable_data_ptr<T>(), second->mutable_data_ptr<T>()};
+  }
+};
+
 }  // namespace
 
 Tensor calibration_epochs_(const Tensor& log_weight, const Tensor& log_alpha, const Tensor& weight_exp_avg,
                            const Tensor& weight_exp_avg_sq, const Tensor& alpha_exp_avg, const Tensor& alpha_exp_avg_sq,
-                           const Tensor& indptr, const Tensor& rows, const Tensor& values, const Tensor& targets,
-                           const Tensor& scales, const Tensor& omega, const std::optional<Tensor>& tolerances,
-                           const std::optional<Tensor>& anchor, int64_t rho, double cap, const Tensor& seed,
-                           int64_t first_epoch, int64_t epochs, int64_t first_index, bool gates, double temperature,
-                           double gamma, double zeta, double bound, double u_bound, double lambda_l0, double lambda_l2,
-                           double lr, double beta1, double beta2, double epsilon) {
+                           const std::optional<Tensor>& bias, const std::optional<Tensor>& bias_exp_avg,
+                           const std::optional<Tensor>& bias_exp_avg_sq, const Tensor& indptr, const Tensor& rows,
+                           const Tensor& values, const Tensor& targets, const Tensor& scales, const Tensor& omega,
+                           const std::optional<Tensor>& tolerances, const std::optional<Tensor>& anchor, int64_t rho,
+                           double cap, const Tensor& seed, int64_t first_epoch, int64_t epochs, int64_t first_index,
+                           int64_t link, bool gates, double temperature, double gamma, double zeta, double bound,
+                           double u_bound, double lambda_l0, double lambda_l2, double lr, double beta1, double beta2,
+                           double epsilon) {
   const char* op = "calibration_epochs_";
   const std::optional<Tensor> some_seed = seed;
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
   check_gate(op, gate, {some_seed, first_epoch, first_index});
+  const Link checked = checked_link(op, link);
   check_real(op, "log_weight", log_weight);
   const ScalarType real = log_weight.scalar_type();
   const int64_t n = log_weight.dim() == 1 ? log_weight.size(0) : -1;
@@ -204,6 +63,8 @@ Tensor calibration_epochs_(const Tensor& log_weight, const Tensor& log_alpha, co
                                {"alpha_exp_avg", alpha_exp_avg},
                                {"alpha_exp_avg_sq", alpha_exp_avg_sq}})
     check_vector(op, t.name, t.tensor, n, real);
+  const BiasArgs intercept{bias, bias_exp_avg, bias_exp_avg_sq};
+  intercept.check(op, real);
   if (anchor.has_value()) check_vector(op, "anchor", *anchor, n, real);
   check_columns(op, indptr, rows, values, n, real);
   const int64_t m = targets.dim() == 1 ? targets.size(0) : -1;
@@ -229,7 +90,9 @@ Tensor calibration_epochs_(const Tensor& log_weight, const Tensor& log_alpha, co
                            first_index,
                            lambda_l0,
                            lambda_l2,
-                           gates};
+                           checked,
+                           gates,
+                           intercept.pointers<T>()};
       const Targets problem{
           targets.const_data_ptr<double>(), scales.const_data_ptr<double>(), omega.const_data_ptr<double>(),
           optional_data(tolerances),        static_cast<Rho>(rho),           cap};

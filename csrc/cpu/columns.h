@@ -26,7 +26,8 @@ struct Columns {
   int64_t nnz() const { return indptr[n_records]; }
 };
 
-// The records of a block whose weight is not zero, by their place in the block.
+// The records of a block whose gate is not zero, by their place in the block. Not those whose weight is: under the
+// identity link a weight of 0 behind an open gate still has a gradient.
 struct OpenList {
   int32_t place[kBlock];
   int32_t count, length;
@@ -36,12 +37,12 @@ struct OpenList {
 };
 
 template <typename T>
-void list_open(const T* weight, int64_t count, OpenList& open) {
+void list_open(const T* gate, int64_t count, OpenList& open) {
   int32_t found = 0;
   // Branch-free: which gates are open is noise, and a mispredicted branch costs more than a store.
   for (int64_t i = 0; i < count; ++i) {
     open.place[found] = static_cast<int32_t>(i);
-    found += weight[i] != T(0);
+    found += gate[i] != T(0);
   }
   open.count = found;
   open.length = static_cast<int32_t>(count);

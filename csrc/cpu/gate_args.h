@@ -6,6 +6,7 @@
 #include "checks.h"
 #include "cpu/columns.h"
 #include "cpu/ranges.h"
+#include "cpu/storage.h"
 
 namespace l0fast::cpu {
 
@@ -40,6 +41,11 @@ T inverse_temperature(const GateParams<T>& p, const Noise& noise) {
   return noise.seed ? p.inverse_temperature : p.eval_inverse_temperature;
 }
 
+inline Link checked_link(const char* op, int64_t link) {
+  if (link != 0 && link != 1) fail(op, "link", "expected 0 (exp) or 1 (identity), got ", link);
+  return static_cast<Link>(link);
+}
+
 // Calls fn(first, length) for every block of `count` records, on torch's threads.
 template <typename F>
 void for_each_block(int64_t count, const F& fn) {
@@ -55,6 +61,24 @@ void with_real(const Tensor& t, const F& fn) {
   } else {
     fn(double{});
   }
+}
+
+// The same for layers: fn(Half{}) and fn(BFloat16{}) too.
+template <typename F>
+void with_floating(const Tensor& t, const F& fn) {
+  switch (t.scalar_type()) {
+    case ScalarType::Half:
+      return fn(Half{});
+    case ScalarType::BFloat16:
+      return fn(BFloat16{});
+    default:
+      return with_real(t, fn);
+  }
+}
+
+// The dtype of a sum over gates: float32 for the 16-bit types, which end at 65504 or have 8 bits.
+inline ScalarType sum_type(const Tensor& t) {
+  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
 }  // namespace l0fast::cpu

@@ -15,6 +15,7 @@ struct Parameters {
   Noise noise;
   int64_t first_index;
   GateParams<T> gate;
+  Link link;
   bool gates;  // false: z = 1
 };
 
@@ -40,7 +41,7 @@ void forward(const Parameters<T>& a, const Columns<T, Row>& m, T* totals, T* pen
     for (int64_t i = bounds[part]; i < bounds[part + 1]; i += kBlock) {
       const int64_t length = std::min(kBlock, bounds[part + 1] - i);
       block_gates(a, i, length, gate);
-      weights_range(a.log_weight + i, gate, length, weight);
+      weights_range(a.log_weight + i, gate, length, a.link, weight);
       list_open(gate, length, open);
       scatter_columns(m, i, open, weight, own);
       probability[part] += penalty_range(a.log_alpha + i, length, a.gate);
@@ -68,13 +69,14 @@ void backward(const Parameters<T>& a, const Columns<T, Row>& m, const T* grad_to
     for (int64_t i = bounds[part]; i < bounds[part + 1]; i += kBlock) {
       const int64_t length = std::min(kBlock, bounds[part + 1] - i);
       block_gates(a, i, length, gate);
-      weights_range(a.log_weight + i, static_cast<const T*>(nullptr), length, weight);
+      weights_range(a.log_weight + i, static_cast<const T*>(nullptr), length, a.link, weight);
       list_open(gate, length, open);
       gather_columns(m, i, open, grad_totals, gradient);
       penalty_slope_range(a.log_alpha + i, grad_penalty, length, a.gate, grad_log_alpha + i);
       for (int64_t k = 0; k < length; ++k) {
-        gradient[k] *= weight[k];
-        grad_log_weight[i + k] = gradient[k] * gate[k];
+        const T pulled = gradient[k] * weight[k];  // g dw/dz; under exp also g dw/dlog_weight but for the gate
+        grad_log_weight[i + k] = (a.link == Link::kExp ? pulled : gradient[k]) * gate[k];
+        gradient[k] = pulled;
       }
       if (!a.gates) continue;
       gate_slope_range(gradient, gate, a.log_alpha + i, inverse, length, a.gate, slope);
@@ -86,11 +88,13 @@ void backward(const Parameters<T>& a, const Columns<T, Row>& m, const T* grad_to
 struct Args {
   const Tensor &log_weight, &log_alpha, &indptr, &rows, &values;
   NoiseArgs noise;
+  int64_t link;
   bool gates;
   GateArgs gate;
 
   void check(const char* op) const {
     check_gate(op, gate, noise);
+    checked_link(op, link);
     check_real(op, "log_weight", log_weight);
     const int64_t n = log_weight.dim() == 1 ? log_weight.size(0) : -1;
     check_vector(op, "log_weight", log_weight, n, log_weight.scalar_type());
@@ -105,6 +109,7 @@ struct Args {
             noise.noise(),
             noise.first_index,
             gate.params<T>(),
+            static_cast<Link>(link),
             gates};
   }
 };
@@ -114,13 +119,12 @@ struct Args {
 std::tuple<Tensor, Tensor> gated_totals(const Tensor& log_weight, const Tensor& log_alpha, const Tensor& indptr,
                                         const Tensor& rows, const Tensor& values, int64_t n_targets,
                                         const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
-                                        bool gates, double temperature, double gamma, double zeta, double bound,
-                                        double u_bound, bool eval_temperature) {
+                                        int64_t link, bool gates, double temperature, double gamma, double zeta,
+                                        double bound, double u_bound, bool eval_temperature) {
   const char* op = "gated_totals";
-  const Args args{log_weight, log_alpha,
-                  indptr,     rows,
-                  values,     {seed, stream, first_index},
-                  gates,      {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
+  const Args args{log_weight, log_alpha, indptr,
+                  rows,       values,    {seed, stream, first_index},
+                  link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
   args.check(op);
   if (n_targets < 0) fail(op, "n_targets", "expected a count, got ", n_targets);
   Tensor totals = torch::stable::empty({n_targets}, log_weight.scalar_type());
@@ -138,13 +142,12 @@ std::tuple<Tensor, Tensor> gated_totals_backward(const Tensor& grad_totals, cons
                                                  const Tensor& log_weight, const Tensor& log_alpha,
                                                  const Tensor& indptr, const Tensor& rows, const Tensor& values,
                                                  const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
-                                                 bool gates, double temperature, double gamma, double zeta,
-                                                 double bound, double u_bound, bool eval_temperature) {
+                                                 int64_t link, bool gates, double temperature, double gamma,
+                                                 double zeta, double bound, double u_bound, bool eval_temperature) {
   const char* op = "gated_totals_backward";
-  const Args args{log_weight, log_alpha,
-                  indptr,     rows,
-                  values,     {seed, stream, first_index},
-                  gates,      {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
+  const Args args{log_weight, log_alpha, indptr,
+                  rows,       values,    {seed, stream, first_index},
+                  link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
   args.check(op);
   const int64_t n_targets = grad_totals.dim() == 1 ? grad_totals.size(0) : -1;
   check_vector(op, "grad_totals", grad_totals, n_targets, log_weight.scalar_type());

@@ -6,21 +6,29 @@ namespace l0fast::cpu {
 namespace {
 
 template <typename T>
-void forward(const T* log_alpha, int64_t count, const NoiseArgs& args, const GateParams<T>& p, T* z) {
+void forward(const T* log_alpha, int64_t count, const NoiseArgs& args, const GateParams<Arithmetic<T>>& p, T* z) {
+  using C = Arithmetic<T>;
   for_each_block(count, [&](int64_t i, int64_t length) {
-    gates_range(log_alpha + i, length, args.first_index + i, args.noise(), p, z + i);
+    C loaded[kBlock], result[kBlock];
+    C* out = target_block(z + i, result);
+    gates_range(load_block(log_alpha + i, length, loaded), length, args.first_index + i, args.noise(), p, out);
+    store_block(out, length, z + i);
   });
 }
 
 // Draws the noise again rather than keeping z: nothing of the gate is stored between the passes.
 template <typename T>
-void backward(const T* grad_z, const T* log_alpha, int64_t count, const NoiseArgs& args, const GateParams<T>& p,
-              T* gradient) {
-  const T inverse = inverse_temperature(p, args.noise());
+void backward(const T* grad_z, const T* log_alpha, int64_t count, const NoiseArgs& args,
+              const GateParams<Arithmetic<T>>& p, T* gradient) {
+  using C = Arithmetic<T>;
+  const C inverse = inverse_temperature(p, args.noise());
   for_each_block(count, [&](int64_t i, int64_t length) {
-    T z[kBlock];
-    gates_range(log_alpha + i, length, args.first_index + i, args.noise(), p, z);
-    gate_slope_range(grad_z + i, z, log_alpha + i, inverse, length, p, gradient + i);
+    C loaded[kBlock], loaded_grad[kBlock], z[kBlock], result[kBlock];
+    const C* a = load_block(log_alpha + i, length, loaded);
+    gates_range(a, length, args.first_index + i, args.noise(), p, z);
+    C* out = target_block(gradient + i, result);
+    gate_slope_range(load_block(grad_z + i, length, loaded_grad), z, a, inverse, length, p, out);
+    store_block(out, length, gradient + i);
   });
 }
 
@@ -33,11 +41,13 @@ Tensor hard_concrete(const Tensor& log_alpha, const std::optional<Tensor>& seed,
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
   const NoiseArgs noise{seed, stream, first_index};
   check_gate(op, gate, noise);
-  check_real(op, "log_alpha", log_alpha);
+  check_floating(op, "log_alpha", log_alpha);
   Tensor z = torch::stable::empty_like(log_alpha);
-  with_real(log_alpha, [&](auto zero) {
+  with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
-    forward(log_alpha.const_data_ptr<T>(), log_alpha.numel(), noise, gate.params<T>(), z.mutable_data_ptr<T>());
+    T* out = z.mutable_data_ptr<T>();
+    advise_huge_pages(out, z.numel() * static_cast<int64_t>(sizeof(T)));
+    forward(log_alpha.const_data_ptr<T>(), log_alpha.numel(), noise, gate.params<Arithmetic<T>>(), out);
   });
   return z;
 }
@@ -49,16 +59,16 @@ Tensor hard_concrete_backward(const Tensor& grad_z, const Tensor& log_alpha, con
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
   const NoiseArgs noise{seed, stream, first_index};
   check_gate(op, gate, noise);
-  check_real(op, "log_alpha", log_alpha);
+  check_floating(op, "log_alpha", log_alpha);
   check_dtype(op, "grad_z", grad_z, log_alpha.scalar_type());
   check_contiguous(op, "grad_z", grad_z);
   if (grad_z.numel() != log_alpha.numel())
     fail(op, "grad_z", "expected shape ", shape_text(log_alpha), ", got ", shape_text(grad_z));
   Tensor gradient = torch::stable::empty_like(log_alpha);
-  with_real(log_alpha, [&](auto zero) {
+  with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
-    backward(grad_z.const_data_ptr<T>(), log_alpha.const_data_ptr<T>(), log_alpha.numel(), noise, gate.params<T>(),
-             gradient.mutable_data_ptr<T>());
+    backward(grad_z.const_data_ptr<T>(), log_alpha.const_data_ptr<T>(), log_alpha.numel(), noise,
+             gate.params<Arithmetic<T>>(), gradient.mutable_data_ptr<T>());
   });
   return gradient;
 }

@@ -9,7 +9,7 @@ namespace {
 
 void check(const char* op, const Tensor& log_alpha, double temperature, double gamma, double zeta) {
   check_gate_scalars(op, temperature, gamma, zeta);
-  check_real(op, "log_alpha", log_alpha);
+  check_floating(op, "log_alpha", log_alpha);
 }
 
 // The penalty has no noise and no test-time variant: the last two scalars do not enter it.
@@ -23,16 +23,20 @@ GateParams<T> params(double temperature, double gamma, double zeta, double bound
 Tensor l0_penalty(const Tensor& log_alpha, double temperature, double gamma, double zeta, double bound) {
   check("l0_penalty", log_alpha, temperature, gamma, zeta);
   const int64_t count = log_alpha.numel();
-  Tensor penalty = torch::stable::empty({}, log_alpha.scalar_type());
-  with_real(log_alpha, [&](auto zero) {
+  Tensor penalty = torch::stable::empty({}, sum_type(log_alpha));
+  with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
-    const GateParams<T> p = params<T>(temperature, gamma, zeta, bound);
+    using C = Arithmetic<T>;
+    const GateParams<C> p = params<C>(temperature, gamma, zeta, bound);
     const T* x = log_alpha.const_data_ptr<T>();
     std::vector<double> sums((count + kBlock - 1) / kBlock);
-    for_each_block(count, [&](int64_t i, int64_t length) { sums[i / kBlock] = penalty_range(x + i, length, p); });
+    for_each_block(count, [&](int64_t i, int64_t length) {
+      C loaded[kBlock];
+      sums[i / kBlock] = penalty_range(load_block(x + i, length, loaded), length, p);
+    });
     double sum = 0;
     for (const double block : sums) sum += block;
-    *penalty.mutable_data_ptr<T>() = static_cast<T>(sum);
+    *penalty.mutable_data_ptr<C>() = static_cast<C>(sum);
   });
   return penalty;
 }
@@ -41,17 +45,23 @@ Tensor l0_penalty_backward(const Tensor& grad, const Tensor& log_alpha, double t
                            double bound) {
   const char* op = "l0_penalty_backward";
   check(op, log_alpha, temperature, gamma, zeta);
-  check_dtype(op, "grad", grad, log_alpha.scalar_type());
+  check_dtype(op, "grad", grad, sum_type(log_alpha));
   if (grad.numel() != 1) fail(op, "grad", "expected one element, got shape ", shape_text(grad));
   Tensor gradient = torch::stable::empty_like(log_alpha);
-  with_real(log_alpha, [&](auto zero) {
+  with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
-    const GateParams<T> p = params<T>(temperature, gamma, zeta, bound);
-    const T factor = *grad.const_data_ptr<T>();
+    using C = Arithmetic<T>;
+    const GateParams<C> p = params<C>(temperature, gamma, zeta, bound);
+    const C factor = *grad.const_data_ptr<C>();
     const T* x = log_alpha.const_data_ptr<T>();
-    T* out = gradient.mutable_data_ptr<T>();
-    for_each_block(log_alpha.numel(),
-                   [&](int64_t i, int64_t length) { penalty_slope_range(x + i, factor, length, p, out + i); });
+    T* gradients = gradient.mutable_data_ptr<T>();
+    advise_huge_pages(gradients, log_alpha.numel() * static_cast<int64_t>(sizeof(T)));
+    for_each_block(log_alpha.numel(), [&](int64_t i, int64_t length) {
+      C loaded[kBlock], result[kBlock];
+      C* out = target_block(gradients + i, result);
+      penalty_slope_range(load_block(x + i, length, loaded), factor, length, p, out);
+      store_block(out, length, gradients + i);
+    });
   });
   return gradient;
 }

@@ -1,30 +1,44 @@
 #include "cpu/ranges.h"
 
 #include "cpu/clones.h"
+#include "cpu/lanes.h"
 
 namespace l0fast::cpu {
 namespace {
 
-// Philox blocks done at once: one lane a block, so that the rounds become vector code.
-constexpr int64_t kLanes = 16;
+// Philox blocks done at once: the rounds outside, one lane a block inside, so that each round is a loop of vector code.
+constexpr int64_t kLanes = 64;
+
+struct PhiloxLanes {
+  uint32_t word[4][kLanes];
+};
+
+// The words of kLanes consecutive blocks: philox4x32_10 of each.
+L0FAST_HD void philox_lanes(PhiloxKey key, uint32_t stream, uint64_t first_block, PhiloxLanes& lanes) {
+  auto& word = lanes.word;
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    const PhiloxCounter c = philox_counter(stream, first_block + static_cast<uint64_t>(lane));
+    word[0][lane] = c.word0, word[1][lane] = c.word1, word[2][lane] = c.word2, word[3][lane] = c.word3;
+  }
+  for (int round = 0; round < 10; ++round, key = next_key(key)) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const PhiloxCounter c = philox_round({word[0][lane], word[1][lane], word[2][lane], word[3][lane]}, key);
+      word[0][lane] = c.word0, word[1][lane] = c.word1, word[2][lane] = c.word2, word[3][lane] = c.word3;
+    }
+  }
+}
 
 // uniform_at(seed, stream, index .. index + count - 1) -> u, which has room for count + 4 * kLanes + 3.
 // Returns where the range begins in u: index may lie inside a Philox block.
 template <typename T>
-L0FAST_HD const T* fill_uniform(PhiloxKey key, uint32_t stream, int64_t index, int64_t count, T* u) {
+L0FAST_HD const T* fill_uniform(PhiloxKey key, uint32_t stream, int64_t index, int64_t count, T* __restrict u) {
   const int64_t skipped = index % 4;
   const int64_t blocks = (skipped + count + 3) / 4;
+  PhiloxLanes lanes;
   for (int64_t b = 0; b < blocks; b += kLanes) {
-    uint32_t word[4][kLanes];
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const PhiloxCounter c = philox4x32_10(key, stream, static_cast<uint64_t>(index / 4 + b + lane));
-      word[0][lane] = c.word0;
-      word[1][lane] = c.word1;
-      word[2][lane] = c.word2;
-      word[3][lane] = c.word3;
-    }
+    philox_lanes(key, stream, static_cast<uint64_t>(index / 4 + b), lanes);
     for (int64_t lane = 0; lane < kLanes; ++lane)
-      for (int64_t k = 0; k < 4; ++k) u[4 * (b + lane) + k] = uniform_from_word<T>(word[k][lane]);
+      for (int64_t k = 0; k < 4; ++k) u[4 * (b + lane) + k] = uniform_from_word<T>(lanes.word[k][lane]);
   }
   return u + skipped;
 }
@@ -42,24 +56,11 @@ L0FAST_HD void gates_loop(const T* log_alpha, int64_t count, int64_t index, Nois
   for (int64_t i = 0; i < count; ++i) gate[i] = clamp_(stretched(sampled_s(log_alpha[i], u[i], p), p), T(0), T(1));
 }
 
-template <typename T>
+template <Link kLink, typename T>
 L0FAST_HD void weights_loop(const T* log_weight, const T* gate, int64_t count, T* __restrict weight) {
-  for (int64_t i = 0; i < count; ++i) weight[i] = exp_(log_weight[i]);
+  for (int64_t i = 0; i < count; ++i) weight[i] = linked<kLink>(log_weight[i]);
   if (gate == nullptr) return;
   for (int64_t i = 0; i < count; ++i) weight[i] *= gate[i];
-}
-
-// A sum in double over sixteen lanes: a fixed order that the vectoriser can keep.
-template <typename T>
-L0FAST_HD double lane_sum(const T* x, int64_t count) {
-  double lane[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= count; i += 16)
-    for (int j = 0; j < 16; ++j) lane[j] += static_cast<double>(x[i + j]);
-  for (int j = 0; i < count; ++i, ++j) lane[j] += static_cast<double>(x[i]);
-  for (int width = 8; width > 0; width /= 2)
-    for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
-  return lane[0];
 }
 
 template <typename T>
@@ -85,19 +86,25 @@ L0FAST_HD void adam_loop(T* __restrict parameter, T* __restrict first, T* __rest
 }
 
 // Short loops without a branch over restricted pointers: each is vectorised whole. Their temporaries stay in the cache.
-template <typename T>
+template <Link kLink, typename T>
 L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepParams<T>& params) {
   const StepParams<T> p = params;
   const T* __restrict gate = a.gate;
   const T* __restrict matrix_gradient = a.matrix_gradient;
-  T weight[kBlock], ratio[kBlock], gradient[kBlock], probability[kBlock];
-  for (int64_t i = 0; i < count; ++i) weight[i] = exp_(a.log_weight[i]);
+  T weight[kBlock], ratio[kBlock], inverse_anchor[kBlock], gradient[kBlock], probability[kBlock];
+  for (int64_t i = 0; i < count; ++i) weight[i] = linked<kLink>(a.log_weight[i]);
   for (int64_t i = 0; i < count; ++i) ratio[i] = weight[i];
   if (a.anchor != nullptr)
     for (int64_t i = 0; i < count; ++i) ratio[i] /= a.anchor[i];
-  // (2 lambda q) q, not 2 lambda (q q): with lambda 0 an overflowing square must not become 0 * inf.
+  const T* ratio_slope = ratio;  // d ratio / d log_weight
+  if constexpr (kLink == Link::kIdentity) {
+    for (int64_t i = 0; i < count; ++i) inverse_anchor[i] = a.anchor == nullptr ? T(1) : T(1) / a.anchor[i];
+    ratio_slope = inverse_anchor;
+  }
+  // (2 lambda q) q', not 2 lambda (q q'): with lambda 0 an overflowing square must not become 0 * inf.
   for (int64_t i = 0; i < count; ++i)
-    gradient[i] = matrix_gradient[i] * weight[i] * gate[i] + (p.twice_lambda_l2 * ratio[i]) * ratio[i];
+    gradient[i] =
+        matrix_gradient[i] * link_slope<kLink>(weight[i]) * gate[i] + (p.twice_lambda_l2 * ratio[i]) * ratio_slope[i];
   adam_loop(a.log_weight, a.weight_first, a.weight_second, gradient, count, p.adam);
 
   const T inverse = p.gates ? p.gate.inverse_temperature : T(0);  // 0: without gates nothing pulls at log_alpha
@@ -120,8 +127,9 @@ L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepPa
                                  const GateParams<T>& p, T* gate) {                                                 \
     gates_loop(log_alpha, count, index, noise, p, gate);                                                            \
   }                                                                                                                 \
-  L0FAST_CLONES void weights_range(const T* log_weight, const T* gate, int64_t count, T* weight) {                  \
-    weights_loop(log_weight, gate, count, weight);                                                                  \
+  L0FAST_CLONES void weights_range(const T* log_weight, const T* gate, int64_t count, Link link, T* weight) {       \
+    if (link == Link::kExp) return weights_loop<Link::kExp>(log_weight, gate, count, weight);                       \
+    weights_loop<Link::kIdentity>(log_weight, gate, count, weight);                                                 \
   }                                                                                                                 \
   L0FAST_CLONES double penalty_range(const T* log_alpha, int64_t count, const GateParams<T>& p) {                   \
     return penalty_loop(log_alpha, count, p);                                                                       \
@@ -139,7 +147,8 @@ L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepPa
       gradient[i] = grad_gate[i] * gate_slope(gate[i], log_alpha[i], inverse_temperature, p);                       \
   }                                                                                                                 \
   L0FAST_CLONES StepSums step_range(const StepArrays<T>& arrays, int64_t count, const StepParams<T>& p) {           \
-    return step_loop(arrays, count, p);                                                                             \
+    if (p.link == Link::kExp) return step_loop<Link::kExp>(arrays, count, p);                                       \
+    return step_loop<Link::kIdentity>(arrays, count, p);                                                            \
   }
 
 L0FAST_DEFINE_RANGES(float)

@@ -6,6 +6,7 @@
 
 #include "math/adam.h"
 #include "math/hard_concrete.h"
+#include "math/link.h"
 #include "math/philox.h"
 
 namespace l0fast::cpu {
@@ -25,13 +26,14 @@ struct StepParams {
   GateParams<T> gate;
   AdamParams<T> adam;
   T lambda_l0, twice_lambda_l2;
+  Link link;
   bool gates;
 };
 
 // Sums that a step leaves behind, of the parameters as they were before it.
 struct StepSums {
   double probability = 0;  // sum p
-  double squares = 0;      // sum (exp(log_weight) / anchor)^2
+  double squares = 0;      // sum (linked(log_weight) / anchor)^2
 };
 
 // The arrays of a step, already advanced to the range.
@@ -44,11 +46,11 @@ struct StepArrays {
   const T *gate, *matrix_gradient;  // [count] z and g, this epoch's
 };
 
-// gates_range: z. weights_range: exp(log_weight) z, or exp(log_weight) alone without gates. penalty_range: sum p.
+// gates_range: z. weights_range: linked(log_weight) z, or linked(log_weight) alone without gates. penalty_range: sum p.
 // *_slope_range: factor dp/dlog_alpha, and grad_gate dz/dlog_alpha. step_range: L0, L2 and Adam of one epoch.
 #define L0FAST_DECLARE_RANGES(T)                                                                                     \
   void gates_range(const T* log_alpha, int64_t count, int64_t index, Noise noise, const GateParams<T>& p, T* gate);  \
-  void weights_range(const T* log_weight, const T* gate, int64_t count, T* weight);                                  \
+  void weights_range(const T* log_weight, const T* gate, int64_t count, Link link, T* weight);                       \
   double penalty_range(const T* log_alpha, int64_t count, const GateParams<T>& p);                                   \
   void penalty_slope_range(const T* log_alpha, T factor, int64_t count, const GateParams<T>& p, T* gradient);        \
   void gate_slope_range(const T* grad_gate, const T* gate, const T* log_alpha, T inverse_temperature, int64_t count, \

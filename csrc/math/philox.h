@@ -19,19 +19,30 @@ struct PhiloxCounter {
   uint32_t word0, word1, word2, word3;
 };
 
+L0FAST_HD uint32_t high_word(uint32_t a, uint32_t b) {
+  return static_cast<uint32_t>((static_cast<uint64_t>(a) * b) >> 32);
+}
+
+// One of the ten rounds, with the round's key.
+L0FAST_HD PhiloxCounter philox_round(PhiloxCounter c, PhiloxKey key) {
+  constexpr uint32_t m0 = 0xD2511F53u, m2 = 0xCD9E8D57u;
+  return {high_word(c.word2, m2) ^ c.word1 ^ key.low, c.word2 * m2, high_word(c.word0, m0) ^ c.word3 ^ key.high,
+          c.word0 * m0};
+}
+
+L0FAST_HD PhiloxKey next_key(PhiloxKey key) {
+  return {key.low + 0x9E3779B9u, key.high + 0xBB67AE85u};
+}
+
+L0FAST_HD PhiloxCounter philox_counter(uint32_t stream, uint64_t block) {
+  return {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), stream, 0};
+}
+
 // Words 0..3 are those of the elements 4*block .. 4*block + 3.
 L0FAST_HD PhiloxCounter philox4x32_10(PhiloxKey key, uint32_t stream, uint64_t block) {
-  uint32_t c0 = static_cast<uint32_t>(block), c1 = static_cast<uint32_t>(block >> 32), c2 = stream, c3 = 0;
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = 0xD2511F53ull * c0, p1 = 0xCD9E8D57ull * c2;
-    c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ key.low;
-    c1 = static_cast<uint32_t>(p1);
-    c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ key.high;
-    c3 = static_cast<uint32_t>(p0);
-    key.low += 0x9E3779B9u;
-    key.high += 0xBB67AE85u;
-  }
-  return {c0, c1, c2, c3};
+  PhiloxCounter c = philox_counter(stream, block);
+  for (int round = 0; round < 10; ++round, key = next_key(key)) c = philox_round(c, key);
+  return c;
 }
 
 // ((word >> 9) + 1/2) * 2^-23: exact in float, open at both ends.

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .. import _load
+from .. import constants as c
 
 
 def fake(name: str):
@@ -22,6 +23,23 @@ def check_real(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name}: expected float32 or float64, got {str(tensor.dtype).removeprefix('torch.')}")
+
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_floating(name: str, tensor: Tensor) -> None:
+    """What a layer may hold: 16-bit floats too."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in FLOATING:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(f"{name}: expected float16, bfloat16, float32 or float64, got {dtype}")
+
+
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Of a sum over gates: float16 ends at 65504 and bfloat16 has 8 bits, so both add up to float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def check_like(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
@@ -60,6 +78,11 @@ def check_noise(stream: int, first_index: int) -> None:
         raise ValueError(f"stream: expected 0 <= stream < 2^32, got {stream}")
     if first_index < 0:
         raise ValueError(f"first_index: expected a non-negative index, got {first_index}")
+
+
+def check_link(link: int) -> None:
+    if link not in (c.LINK_EXP, c.LINK_IDENTITY):
+        raise ValueError(f"link: expected LINK_EXP ({c.LINK_EXP}) or LINK_IDENTITY ({c.LINK_IDENTITY}), got {link}")
 
 
 def needs_gradient(*tensors: Tensor) -> bool:

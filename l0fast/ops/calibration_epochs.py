@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _load, reference
 from .. import constants as c
-from ._common import check_gate, check_like, check_noise, check_real, check_seed, fake
+from ._common import check_gate, check_like, check_link, check_noise, check_real, check_seed, fake
 
 
 def calibration_epochs_(
@@ -27,11 +27,15 @@ def calibration_epochs_(
     anchor: Tensor | None,
     seed: Tensor,
     *,
+    bias: Tensor | None = None,
+    bias_exp_avg: Tensor | None = None,
+    bias_exp_avg_sq: Tensor | None = None,
     rho: int = c.RHO_SQUARE,
     cap: float = math.inf,
     first_epoch: int = 0,
     epochs: int = 1,
     first_index: int = 0,
+    link: int = c.LINK_EXP,
     gates: bool = True,
     temperature: float = c.BETA,
     gamma: float = c.GAMMA,
@@ -41,11 +45,12 @@ def calibration_epochs_(
     lambda_l2: float = 0.0,
     lr: float = 0.01,
 ) -> Tensor:
-    """Runs epochs of forward, residual, backward and Adam in place on the first six tensors.
+    """Runs epochs of forward, residual, backward and Adam in place on the first six tensors, and on the bias if any.
 
     Each epoch draws gates from (seed, stream = epoch), so that a run split into chunks, with ``first_epoch`` carried
-    on, gives the very same bits. ``loss = sum omega rho((M w - targets) / scales) + lambda_l0 sum p +
-    lambda_l2 sum (exp(log_weight) / anchor)^2``.
+    on, gives the very same bits. ``loss = sum omega rho((M w + bias - targets) / scales) + lambda_l0 sum p +
+    lambda_l2 sum (v / anchor)^2`` with ``w = v z`` and ``v = exp(log_weight)``, or ``v = log_weight`` under
+    LINK_IDENTITY.
 
     Args:
         log_weight, log_alpha: [n_records] float32 or float64, contiguous.
@@ -55,10 +60,12 @@ def calibration_epochs_(
         tolerances: [n_targets] float64 or None, for RHO_EPSILON_SQUARE.
         anchor: [n_records] positive, or None for 1.
         seed: int64 tensor of one element.
+        bias, bias_exp_avg, bias_exp_avg_sq: [1] of the dtype of log_weight, contiguous, or None for no bias: one number
+            added to every total, trained with Adam, without gate, noise or penalty.
         rho: RHO_SQUARE x^2, RHO_EPSILON_SQUARE max(|x| - tolerance, 0)^2, RHO_CAPPED_ABSOLUTE min(|x|, cap).
         first_epoch: epochs already done: the stream of the noise and Adam's step count continue from it.
         epochs: how many to run.
-        first_index, gates, temperature, gamma, zeta, bound: as in :func:`l0fast.ops.gated_totals`.
+        first_index, link, gates, temperature, gamma, zeta, bound: as in :func:`l0fast.ops.gated_totals`.
         lambda_l0, lambda_l2, lr: non-negative.
 
     Returns:
@@ -81,9 +88,12 @@ def calibration_epochs_(
     }
     for name, tensor in state.items():
         check_like(name, tensor, "log_weight", log_weight)
+    intercept = {"bias": bias, "bias_exp_avg": bias_exp_avg, "bias_exp_avg_sq": bias_exp_avg_sq}
+    _check_bias(intercept, log_weight)
     check_seed(seed, log_weight)
     check_gate(temperature, gamma, zeta, bound)
     check_noise(first_epoch, first_index)
+    check_link(link)
     for name, value in {"lambda_l0": lambda_l0, "lambda_l2": lambda_l2, "lr": lr, "epochs": epochs}.items():
         if not (value >= 0 and math.isfinite(value)):
             raise ValueError(f"{name}: expected a finite non-negative number, got {value}")
@@ -91,11 +101,13 @@ def calibration_epochs_(
     if not _load.native_for(log_weight):
         return reference.calibration_epochs_(
             *(log_weight, *state.values(), *problem, seed),
+            **intercept,
             rho=rho,
             cap=cap,
             first_epoch=first_epoch,
             epochs=epochs,
             first_index=first_index,
+            link=link,
             gates=gates,
             temperature=temperature,
             gamma=gamma,
@@ -105,18 +117,31 @@ def calibration_epochs_(
             lambda_l2=lambda_l2,
             lr=lr,
         )
-    mutable = [log_weight.detach(), *(tensor.detach() for tensor in state.values())]
+    mutable = [log_weight, *state.values(), *intercept.values()]
+    detached = [None if tensor is None else tensor.detach() for tensor in mutable]
     metrics = torch.ops.l0fast.calibration_epochs_(
-        *(*mutable, *problem, rho, cap, seed, first_epoch, epochs, first_index),
+        *(*detached, *problem, rho, cap, seed, first_epoch, epochs, first_index, link),
         *(gates, temperature, gamma, zeta, bound, c.UNIFORM_EPS, lambda_l0, lambda_l2, lr),
         *(c.ADAM_BETA1, c.ADAM_BETA2, c.ADAM_EPSILON),
     )
     # The kernel writes through raw pointers; autograd must know that what it saved has changed.
-    torch.autograd.graph.increment_version([log_weight, *state.values()])
+    torch.autograd.graph.increment_version([tensor for tensor in mutable if tensor is not None])
     return metrics
+
+
+def _check_bias(intercept: dict[str, Tensor | None], log_weight: Tensor) -> None:
+    given = [name for name, tensor in intercept.items() if tensor is not None]
+    if 0 < len(given) < len(intercept):
+        missing = next(name for name in intercept if name not in given)
+        raise ValueError(f"{missing}: expected it along with {given[0]}, got None")
+    for name in given:
+        check_real(name, intercept[name])
+        if intercept[name].shape != (1,):
+            raise ValueError(f"{name}: expected shape [1], got {list(intercept[name].shape)}")
+        check_like(name, intercept[name], "log_weight", log_weight.new_empty(1))
 
 
 @fake("calibration_epochs_")
 def _(log_weight, *rest):
-    epochs = rest[17]  # after 5 state, 8 problem tensors, rho, cap, seed and first_epoch
+    epochs = rest[20]  # after 5 state, 3 bias, 8 problem tensors, rho, cap, seed and first_epoch
     return log_weight.new_empty((epochs, 4), dtype=torch.float64)

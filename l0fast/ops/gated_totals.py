@@ -6,7 +6,7 @@ from torch.autograd.function import once_differentiable
 
 from .. import _load, reference
 from .. import constants as c
-from ._common import check_gate, check_like, check_noise, check_real, check_seed, fake, needs_gradient
+from ._common import check_gate, check_like, check_link, check_noise, check_real, check_seed, fake, needs_gradient
 
 
 def gated_totals(
@@ -20,6 +20,7 @@ def gated_totals(
     *,
     stream: int = 0,
     first_index: int = 0,
+    link: int = c.LINK_EXP,
     gates: bool = True,
     temperature: float = c.BETA,
     gamma: float = c.GAMMA,
@@ -27,14 +28,14 @@ def gated_totals(
     bound: float = c.LOG_ALPHA_BOUND,
     eval_temperature: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """``M w`` with ``w = exp(log_weight) z``, and the L0 penalty, in one pass over the records.
+    """``M w`` with ``w = exp(log_weight) z`` or ``log_weight z``, and the L0 penalty, in one pass over the records.
 
     Where most gates are closed, a closed record costs no work on its column, forward or backward, with no
     approximation: its weight and both of its matrix gradients are exactly 0. (In a block of 1,024 records of which
     half or more are open, its zeros ride along in one stream, which is cheaper than picking out the others.)
 
     Args:
-        log_weight: [n_records] float32 or float64.
+        log_weight: [n_records] float32 or float64; with LINK_IDENTITY the weight before its gate, of either sign.
         log_alpha: [n_records], same dtype.
         indptr: [n_records + 1] int64, where each column of M begins.
         rows: [nnz] uint16 or int32, the target of each nonzero.
@@ -42,7 +43,8 @@ def gated_totals(
         n_targets: number of rows of M.
         seed: as in :func:`l0fast.ops.hard_concrete`; None for deterministic gates.
         stream, first_index, temperature, gamma, zeta, bound, eval_temperature: as in :func:`l0fast.ops.hard_concrete`.
-        gates: False for w = exp(log_weight).
+        link: LINK_EXP for w = exp(log_weight) z, LINK_IDENTITY for w = log_weight z.
+        gates: False for z = 1.
 
     Returns:
         (totals [n_targets], penalty scalar), both of the dtype of log_weight; totals are summed in float64.
@@ -60,6 +62,7 @@ def gated_totals(
     check_seed(seed, log_weight)
     check_gate(temperature, gamma, zeta, bound)
     check_noise(stream, first_index)
+    check_link(link)
     if values.dtype != log_weight.dtype:
         raise TypeError(f"values: expected {log_weight.dtype} as log_weight has, got {values.dtype}")
     if not _load.native_for(log_weight):
@@ -67,6 +70,7 @@ def gated_totals(
             *(log_weight, log_alpha, indptr, rows, values, n_targets, seed),
             stream=stream,
             first_index=first_index,
+            link=link,
             gates=gates,
             temperature=temperature,
             gamma=gamma,
@@ -75,7 +79,7 @@ def gated_totals(
             eval_temperature=eval_temperature,
         )
     scalars = (
-        *(stream, first_index, gates, temperature, gamma, zeta),
+        *(stream, first_index, link, gates, temperature, gamma, zeta),
         *(bound, c.UNIFORM_EPS, eval_temperature),
     )
     tensors = (log_weight.contiguous(), log_alpha.contiguous(), indptr, rows, values)

@@ -6,7 +6,7 @@ from torch.autograd.function import once_differentiable
 
 from .. import _load, reference
 from .. import constants as c
-from ._common import check_gate, check_noise, check_real, check_seed, fake, needs_gradient
+from ._common import check_floating, check_gate, check_noise, check_seed, fake, needs_gradient
 
 
 def hard_concrete(
@@ -28,7 +28,7 @@ def hard_concrete(
     ``z = clamp(s (zeta - gamma) + gamma, 0, 1)``.
 
     Args:
-        log_alpha: float32 or float64 of any shape.
+        log_alpha: float16, bfloat16, float32 or float64 of any shape; arithmetic is in float32 (float64 for float64).
         seed: int64 tensor of one element on the same device; None for the deterministic gate.
         stream: number of the draw (an epoch, a call), 0 <= stream < 2^32.
         first_index: global index of the first element, where this tensor is a shard.
@@ -48,7 +48,7 @@ def hard_concrete(
 
     Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), equations 10 to 12; noise: DESIGN 4.
     """
-    check_real("log_alpha", log_alpha)
+    check_floating("log_alpha", log_alpha)
     check_seed(seed, log_alpha)
     check_gate(temperature, gamma, zeta, bound)
     check_noise(stream, first_index)

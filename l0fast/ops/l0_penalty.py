@@ -6,7 +6,7 @@ from torch.autograd.function import once_differentiable
 
 from .. import _load, reference
 from .. import constants as c
-from ._common import check_gate, check_real, fake, needs_gradient
+from ._common import check_floating, check_gate, fake, needs_gradient, sum_dtype
 
 
 def l0_penalty(
@@ -20,14 +20,14 @@ def l0_penalty(
     """sum P(z != 0) = sum sigmoid(clamp(log_alpha, -20, 20) - temperature log(-gamma / zeta)).
 
     Args:
-        log_alpha: float32 or float64 of any shape.
+        log_alpha: float16, bfloat16, float32 or float64 of any shape; arithmetic is in float32 (float64 for float64).
         temperature: beta > 0.
         gamma: below 0.
         zeta: above 1.
         bound: log_alpha is held to [-bound, bound].
 
     Returns:
-        A scalar of the dtype of ``log_alpha``, between 0 and its number of elements; summed in float64.
+        A scalar between 0 and the number of elements, float64 for float64 and else float32; summed in float64.
 
     Raises:
         TypeError: log_alpha is of another type or dtype.
@@ -35,7 +35,7 @@ def l0_penalty(
 
     Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), equation 12.
     """
-    check_real("log_alpha", log_alpha)
+    check_floating("log_alpha", log_alpha)
     check_gate(temperature, gamma, zeta, bound)
     if not _load.native_for(log_alpha):
         return reference.l0_penalty(log_alpha, temperature=temperature, gamma=gamma, zeta=zeta, bound=bound)
@@ -65,7 +65,7 @@ class _L0Penalty(torch.autograd.Function):
 
 @fake("l0_penalty")
 def _(log_alpha, *scalars):
-    return log_alpha.new_empty(())
+    return log_alpha.new_empty((), dtype=sum_dtype(log_alpha.dtype))
 
 
 @fake("l0_penalty_backward")

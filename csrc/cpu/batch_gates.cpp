@@ -1,0 +1,99 @@
+#include <torch/csrc/stable/library.h>
+
+#include <vector>
+
+#include "cpu/gate_args.h"
+#include "cpu/gated_ranges.h"
+
+namespace l0fast::cpu {
+namespace {
+
+// Element b * gates + i of z draws at first_index + b * gates + i: example b's draw of gate i.
+template <typename T>
+void forward(const T* log_alpha, int64_t gates, int64_t batch, const NoiseArgs& args,
+             const GateParams<Arithmetic<T>>& p, T* z) {
+  using C = Arithmetic<T>;
+  const int64_t blocks = (gates + kBlock - 1) / kBlock;
+  for_each_part(batch * blocks, [&](int64_t part) {
+    const int64_t first = part % blocks * kBlock, length = std::min(kBlock, gates - first);
+    const int64_t place = part / blocks * gates + first;
+    C loaded[kBlock], result[kBlock];
+    C* out = target_block(z + place, result);
+    gates_range(load_block(log_alpha + first, length, loaded), length, args.first_index + place, args.noise(), p, out);
+    store_block(out, length, z + place);
+  });
+}
+
+// A task has one block of gates and goes through the batch: the order of the sum does not depend on the threads.
+template <typename T>
+void backward(const T* grad_z, const T* log_alpha, int64_t gates, int64_t batch, const NoiseArgs& args,
+              const GateParams<Arithmetic<T>>& p, T* gradient) {
+  using C = Arithmetic<T>;
+  for_each_block(gates, [&](int64_t first, int64_t length) {
+    C loaded[kBlock], loaded_grad[kBlock], z[kBlock], slope[kBlock];
+    double sum[kBlock] = {};
+    const C* a = load_block(log_alpha + first, length, loaded);
+    for (int64_t b = 0; b < batch; ++b) {
+      const int64_t place = b * gates + first;
+      gates_range(a, length, args.first_index + place, args.noise(), p, z);
+      gate_slope_range(load_block(grad_z + place, length, loaded_grad), z, a, p.inverse_temperature, length, p, slope);
+      add_range(slope, length, sum);
+    }
+    for (int64_t i = 0; i < length; ++i) gradient[first + i] = static_cast<T>(static_cast<C>(sum[i]));
+  });
+}
+
+void check(const char* op, const Tensor& log_alpha, const GateArgs& gate, const NoiseArgs& noise) {
+  check_gate(op, gate, noise);
+  check_floating(op, "log_alpha", log_alpha);
+}
+
+}  // namespace
+
+Tensor batch_gates(const Tensor& log_alpha, const Tensor& seed, int64_t batch, int64_t stream, int64_t first_index,
+                   double temperature, double gamma, double zeta, double bound, double u_bound) {
+  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
+  const std::optional<Tensor> some_seed(seed);
+  const NoiseArgs noise{some_seed, stream, first_index};
+  check("batch_gates", log_alpha, gate, noise);
+  if (batch < 0) fail("batch_gates", "batch", "expected at least 0, got ", batch);
+  std::vector<int64_t> shape{batch};
+  for (int64_t d = 0; d < log_alpha.dim(); ++d) shape.push_back(log_alpha.size(d));
+  Tensor z = torch::stable::empty(shape, log_alpha.scalar_type());
+  with_floating(log_alpha, [&](auto zero) {
+    using T = decltype(zero);
+    T* out = z.mutable_data_ptr<T>();
+    advise_huge_pages(out, z.numel() * static_cast<int64_t>(sizeof(T)));
+    forward(log_alpha.const_data_ptr<T>(), log_alpha.numel(), batch, noise, gate.params<Arithmetic<T>>(), out);
+  });
+  return z;
+}
+
+Tensor batch_gates_backward(const Tensor& grad_z, const Tensor& log_alpha, const Tensor& seed, int64_t stream,
+                            int64_t first_index, double temperature, double gamma, double zeta, double bound,
+                            double u_bound) {
+  const char* op = "batch_gates_backward";
+  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
+  const std::optional<Tensor> some_seed(seed);
+  const NoiseArgs noise{some_seed, stream, first_index};
+  check(op, log_alpha, gate, noise);
+  check_dtype(op, "grad_z", grad_z, log_alpha.scalar_type());
+  check_contiguous(op, "grad_z", grad_z);
+  const int64_t batch = grad_z.dim() > 0 ? grad_z.size(0) : -1;
+  if (grad_z.dim() != log_alpha.dim() + 1 || grad_z.numel() != batch * log_alpha.numel())
+    fail(op, "grad_z", "expected [batch, shape of log_alpha ", shape_text(log_alpha), "], got ", shape_text(grad_z));
+  Tensor gradient = torch::stable::empty_like(log_alpha);
+  with_floating(log_alpha, [&](auto zero) {
+    using T = decltype(zero);
+    backward(grad_z.const_data_ptr<T>(), log_alpha.const_data_ptr<T>(), log_alpha.numel(), batch, noise,
+             gate.params<Arithmetic<T>>(), gradient.mutable_data_ptr<T>());
+  });
+  return gradient;
+}
+
+STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
+  m.impl("batch_gates", TORCH_BOX(&batch_gates));
+  m.impl("batch_gates_backward", TORCH_BOX(&batch_gates_backward));
+}
+
+}  // namespace l0fast::cpu

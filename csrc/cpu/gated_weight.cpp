@@ -1,0 +1,193 @@
+#include <torch/csrc/stable/library.h>
+
+#include "cpu/gated_slices.h"
+
+namespace l0fast::cpu {
+namespace {
+
+using OptionalTensor = std::optional<Tensor>;
+
+// Gates of a whole tensor, in the arithmetic type: z [count], and the sum of p if it is asked for.
+template <typename T>
+double draw_gates(const T* log_alpha, int64_t count, const NoiseArgs& args, const GateParams<Arithmetic<T>>& p,
+                  bool with_penalty, Arithmetic<T>* z) {
+  using C = Arithmetic<T>;
+  std::vector<double> sums((count + kBlock - 1) / kBlock);
+  for_each_block(count, [&](int64_t i, int64_t length) {
+    C loaded[kBlock];
+    const C* a = load_block(log_alpha + i, length, loaded);
+    gates_range(a, length, args.first_index + i, args.noise(), p, z + i);
+    if (with_penalty) sums[i / kBlock] = penalty_range(a, length, p);
+  });
+  double sum = 0;
+  for (const double block : sums) sum += block;
+  return sum;
+}
+
+// A gate per element: sample, multiply and add up p in one pass. Returns the sum of p.
+template <typename T>
+double forward_elements(const T* weight, const T* log_alpha, int64_t count, const NoiseArgs& args,
+                        const GateParams<Arithmetic<T>>& p, bool with_penalty, T* v) {
+  using C = Arithmetic<T>;
+  std::vector<double> sums((count + kBlock - 1) / kBlock);
+  for_each_block(count, [&](int64_t i, int64_t length) {
+    C loaded_weight[kBlock], loaded_alpha[kBlock], z[kBlock], result[kBlock];
+    const C* a = load_block(log_alpha + i, length, loaded_alpha);
+    gates_range(a, length, args.first_index + i, args.noise(), p, z);
+    C* out = target_block(v + i, result);
+    product_range(load_block(weight + i, length, loaded_weight), z, length, out);
+    store_block(out, length, v + i);
+    if (with_penalty) sums[i / kBlock] = penalty_range(a, length, p);
+  });
+  double sum = 0;
+  for (const double block : sums) sum += block;
+  return sum;
+}
+
+template <typename T>
+struct Gradients {
+  const T* grad_v;
+  Arithmetic<T> grad_penalty;
+  const T* v;  // nullptr: gates are drawn again
+  T *weight, *log_alpha;
+};
+
+// Gates come from v / weight where v was kept in full precision and no weight is too small; else they are drawn again.
+template <typename T>
+void backward_elements(const Gradients<T>& grad, const T* weight, const T* log_alpha, int64_t count,
+                       const NoiseArgs& args, const GateParams<Arithmetic<T>>& p) {
+  using C = Arithmetic<T>;
+  const C inverse = inverse_temperature(p, args.noise());
+  for_each_block(count, [&](int64_t i, int64_t length) {
+    C loaded_grad[kBlock], loaded_weight[kBlock], loaded_alpha[kBlock], z[kBlock], weight_result[kBlock],
+        alpha_result[kBlock];
+    const C* w = load_block(weight + i, length, loaded_weight);
+    const C* a = load_block(log_alpha + i, length, loaded_alpha);
+    bool known = false;
+    if constexpr (std::is_same_v<T, C>) known = grad.v != nullptr && quotient_range(grad.v + i, w, length, z);
+    if (!known) gates_range(a, length, args.first_index + i, args.noise(), p, z);
+    C* grad_weight = target_block(grad.weight + i, weight_result);
+    C* grad_alpha = target_block(grad.log_alpha + i, alpha_result);
+    gated_slopes_range(load_block(grad.grad_v + i, length, loaded_grad), grad.grad_penalty, w, z, a, inverse, length, p,
+                       grad_weight, grad_alpha);
+    store_block(grad_weight, length, grad.weight + i);
+    store_block(grad_alpha, length, grad.log_alpha + i);
+  });
+}
+
+template <typename T>
+void backward_slices(const Gradients<T>& grad, const T* weight, const T* log_alpha, const Slices& s,
+                     const NoiseArgs& args, const GateParams<Arithmetic<T>>& p) {
+  using C = Arithmetic<T>;
+  std::vector<C> z(s.gates);
+  draw_gates(log_alpha, s.gates, args, p, false, z.data());
+  const std::vector<double> grad_gate = slice_gradients(grad.grad_v, weight, z.data(), s, grad.weight);
+  const C inverse = inverse_temperature(p, args.noise());
+  for (int64_t g = 0; g < s.gates; ++g) {
+    const C a = static_cast<C>(log_alpha[g]);
+    const C slope = static_cast<C>(grad_gate[g]) * gate_slope(z[g], a, inverse, p);
+    grad.log_alpha[g] = static_cast<T>(slope + grad.grad_penalty * active_slope(active_probability(a, p), a, p));
+  }
+}
+
+Slices slices_of(const char* op, const Tensor& weight, const Tensor& log_alpha, int64_t dim) {
+  if (dim < 0 || dim >= weight.dim())
+    fail(op, "dim", "expected a dimension of weight ", shape_text(weight), ", got ", dim);
+  if (log_alpha.numel() != weight.size(dim))
+    fail(op, "log_alpha", "expected ", weight.size(dim), " gates for dim ", dim, " of weight ", shape_text(weight),
+         ", got shape ", shape_text(log_alpha));
+  Slices s{1, weight.size(dim), 1};
+  for (int64_t d = 0; d < dim; ++d) s.outer *= weight.size(d);
+  for (int64_t d = dim + 1; d < weight.dim(); ++d) s.inner *= weight.size(d);
+  return s;
+}
+
+// Checks what forward and backward share. With a value: gates per slice; without: per element.
+std::optional<Slices> check(const char* op, const Tensor& weight, const Tensor& log_alpha, std::optional<int64_t> dim,
+                            const GateArgs& gate, const NoiseArgs& noise) {
+  check_gate(op, gate, noise);
+  check_floating(op, "weight", weight);
+  check_dtype(op, "log_alpha", log_alpha, weight.scalar_type());
+  check_contiguous(op, "log_alpha", log_alpha);
+  if (dim.has_value()) return slices_of(op, weight, log_alpha, *dim);
+  if (log_alpha.numel() != weight.numel())
+    fail(op, "log_alpha", "expected a gate for each element of weight ", shape_text(weight), ", got shape ",
+         shape_text(log_alpha));
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> gated_weight(const Tensor& weight, const Tensor& log_alpha, const OptionalTensor& seed,
+                                        std::optional<int64_t> dim, bool with_penalty, int64_t stream,
+                                        int64_t first_index, double temperature, double gamma, double zeta,
+                                        double bound, double u_bound, bool eval_temperature) {
+  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
+  const NoiseArgs noise{seed, stream, first_index};
+  const std::optional<Slices> slices = check("gated_weight", weight, log_alpha, dim, gate, noise);
+  Tensor v = torch::stable::empty_like(weight);
+  Tensor penalty = torch::stable::empty({}, sum_type(weight));
+  with_floating(weight, [&](auto zero) {
+    using T = decltype(zero);
+    using C = Arithmetic<T>;
+    const T* w = weight.const_data_ptr<T>();
+    const T* a = log_alpha.const_data_ptr<T>();
+    T* out = v.mutable_data_ptr<T>();
+    advise_huge_pages(out, weight.numel() * static_cast<int64_t>(sizeof(T)));
+    double sum;
+    if (slices) {
+      std::vector<C> z(slices->gates);
+      sum = draw_gates(a, slices->gates, noise, gate.params<C>(), with_penalty, z.data());
+      multiply_slices(w, z.data(), *slices, out);
+    } else {
+      sum = forward_elements(w, a, weight.numel(), noise, gate.params<C>(), with_penalty, out);
+    }
+    *penalty.mutable_data_ptr<C>() = static_cast<C>(sum);
+  });
+  return {v, penalty};
+}
+
+std::tuple<Tensor, Tensor> gated_weight_backward(const Tensor& grad_v, const OptionalTensor& grad_penalty,
+                                                 const Tensor& weight, const Tensor& log_alpha, const OptionalTensor& v,
+                                                 const OptionalTensor& seed, std::optional<int64_t> dim, int64_t stream,
+                                                 int64_t first_index, double temperature, double gamma, double zeta,
+                                                 double bound, double u_bound, bool eval_temperature) {
+  const char* op = "gated_weight_backward";
+  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
+  const NoiseArgs noise{seed, stream, first_index};
+  const std::optional<Slices> slices = check(op, weight, log_alpha, dim, gate, noise);
+  check_same(op, "grad_v", grad_v, weight);
+  if (v.has_value()) check_same(op, "v", *v, weight);
+  if (grad_penalty.has_value()) {
+    check_dtype(op, "grad_penalty", *grad_penalty, sum_type(weight));
+    if (grad_penalty->numel() != 1)
+      fail(op, "grad_penalty", "expected one element, got shape ", shape_text(*grad_penalty));
+  }
+  Tensor grad_weight = torch::stable::empty_like(weight);
+  Tensor grad_log_alpha = torch::stable::empty_like(log_alpha);
+  with_floating(weight, [&](auto zero) {
+    using T = decltype(zero);
+    using C = Arithmetic<T>;
+    const Gradients<T> grad{grad_v.const_data_ptr<T>(),
+                            grad_penalty.has_value() ? *grad_penalty->const_data_ptr<C>() : C(0),
+                            v.has_value() ? v->const_data_ptr<T>() : nullptr, grad_weight.mutable_data_ptr<T>(),
+                            grad_log_alpha.mutable_data_ptr<T>()};
+    const T* w = weight.const_data_ptr<T>();
+    const T* a = log_alpha.const_data_ptr<T>();
+    advise_huge_pages(grad.weight, weight.numel() * static_cast<int64_t>(sizeof(T)));
+    advise_huge_pages(grad.log_alpha, log_alpha.numel() * static_cast<int64_t>(sizeof(T)));
+    if (slices) {
+      backward_slices(grad, w, a, *slices, noise, gate.params<C>());
+    } else {
+      backward_elements(grad, w, a, weight.numel(), noise, gate.params<C>());
+    }
+  });
+  return {grad_weight, grad_log_alpha};
+}
+
+STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
+  m.impl("gated_weight", TORCH_BOX(&gated_weight));
+  m.impl("gated_weight_backward", TORCH_BOX(&gated_weight_backward));
+}
+
+}  // namespace l0fast::cpu
