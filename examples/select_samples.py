@@ -3,8 +3,8 @@
     python examples/select_samples.py
 
 A network that has seen 100 labels is unsure of some images. Gates, one for each image, learn to open where it is least
-sure, and a price keeps about 100 of them open. Prints the accuracy before, after labelling those, and after labelling as many
-at random.
+sure, and a price keeps about 100 of them open. Prints the accuracy before, after labelling those, and after labelling
+as many at random.
 """
 
 import torch
