@@ -16,6 +16,7 @@ from .layers import (
     prune_model,
 )
 from .ops import calibration_epochs_, gated_totals, hard_concrete, l0_penalty
+from .sparse import SparseL0Linear
 
 try:
     __version__ = version("l0fast")
@@ -32,6 +33,7 @@ __all__ = [
     "L0Embedding",
     "L0Linear",
     "SparseCalibrationWeights",
+    "SparseL0Linear",
     "SparseMLP",
     "calibration_epochs_",
     "gated_totals",
