@@ -28,6 +28,7 @@ from .penalties import (
     get_sparsity_stats,
     update_temperatures,
 )
+from .sparse import SparseL0Linear
 
 try:
     __version__ = version("l0fast")
@@ -49,6 +50,7 @@ __all__ = [
     "PenaltyTracker",
     "SampleGate",
     "SparseCalibrationWeights",
+    "SparseL0Linear",
     "SparseMLP",
     "TemperatureScheduler",
     "calibration_epochs_",
