@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 
 from l0fast import HardConcrete, SparseMLP, TemperatureScheduler
 
-EPOCHS = 40
+EPOCHS = 30
 
 images, digits = load_digits(return_X_y=True)
 parts = train_test_split(images.astype("float32") / 16, digits, random_state=0, stratify=digits)

@@ -54,7 +54,7 @@ for epoch in range(EPOCHS):
 
 for name in ("task loss", "open gates"):
     first, stats = tracker.get_history(name)[0], tracker.get_stats(name)
-    print(f"{name}: {first:,.3g} at first, {stats['last']:,.3g} at last, least {stats['min']:,.3g}")
+    print(f"{name}: {first:,.2f} at first, {stats['mean']:,.2f} on average, {stats['last']:,.2f} at last")
 
 pruned = prune_model(model, threshold=0.05)  # evaluation mode; weights of gates that are open below 5 % become 0
 with torch.no_grad():

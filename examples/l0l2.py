@@ -35,8 +35,8 @@ def train(l0_lambda: float, l2_lambda: float) -> SparseModel:
     torch.manual_seed(0)
     model = SparseModel()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    schedule = TemperatureScheduler(initial_temp=1.0, final_temp=0.2, anneal_epochs=300)
-    for epoch in range(400):
+    schedule = TemperatureScheduler(initial_temp=1.0, final_temp=0.2, anneal_epochs=200)
+    for epoch in range(300):
         update_temperatures(model, schedule.get_temperature(epoch))
         loss = F.cross_entropy(model(train_x), train_y) + compute_l0l2_penalty(model, l0_lambda, l2_lambda)
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Close whole channels of a convolutional network, then take them out: an ordinary, smaller network, computing the same.
+"""Close whole channels of a convolutional network and take them out: what is left is ordinary, small and as accurate.
 
     python examples/prune_channels.py
 

@@ -26,7 +26,7 @@ def install_as_l0(replace: bool = False) -> None:
         importlib.import_module(f"{PACKAGE}.{name}")
     # All that is loaded, not only SUBMODULES: a file imported under both names would make its classes twice.
     ours = {ALIAS + name.removeprefix(PACKAGE): sys.modules[name] for name in _loaded(PACKAGE)}
-    others = [name for name in _loaded(ALIAS) if sys.modules[name] is not ours.get(name)]
+    others = [name for name in sorted(_loaded(ALIAS)) if sys.modules[name] is not ours.get(name)]
     if others and not replace:
         place = getattr(sys.modules[others[0]], "__file__", None) or "an unknown place"
         raise RuntimeError(
