@@ -122,8 +122,9 @@ def test_l2_dtypes_and_gradcheck():
     assert model[1].weight.grad.dtype == torch.float16 and (model[1].weight.grad == 400).all()
     layer = nn.Linear(2, 3).double()
     assert penalties.compute_l2_penalty(layer).dtype == torch.float64
-    weight = layer.weight.detach().clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda w: penalties._SumOfSquares.apply(w, w.new_zeros(3)), (weight,))
+    inputs = [layer.weight.detach().clone().requires_grad_(), layer.bias.detach().clone().requires_grad_()]
+    assert torch.autograd.gradcheck(penalties._SumOfSquares.apply, inputs)
+    assert torch.autograd.gradgradcheck(penalties._SumOfSquares.apply, inputs)
 
 
 def test_l0l2_is_their_sum():
