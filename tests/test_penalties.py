@@ -1,5 +1,8 @@
 """Penalties and counts of whole models: each gate once, and l0-python's numbers where those are right."""
 
+import inspect
+from operator import attrgetter
+
 import pytest
 import torch
 from torch import nn
@@ -40,6 +43,17 @@ def both():
 
 def of_methods(*layers):
     return sum(layer.get_l0_penalty().double() for layer in layers)
+
+
+FUNCTIONS = [name for name in penalties.__all__ if name.islower()]
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "PenaltyTracker.log", "PenaltyTracker.plot_history"])
+def test_arguments_of_l0_python(both, name):
+    signatures = [inspect.signature(attrgetter(name)(module)) for module in (penalties, both[0])]
+    ours, theirs = ([(p.name, p.default, p.kind) for p in s.parameters.values()] for s in signatures)
+    assert ours == theirs
+    assert hasattr(l0fast, name.partition(".")[0])
 
 
 def test_agrees_with_l0_python(both):
