@@ -62,8 +62,8 @@ def _asked(modules: list[nn.Module], plain: list[GatedLayer]) -> tuple[list[Gate
     below = {m: [inner for inner in m.modules() if inner is not m and inner in gated] for m in modules}
     counted: set[nn.Module] = set()
     answers = []
-    # Those with others below them first: a child may be registered a second time, further up than its parent.
-    for module in sorted(gated - simple, key=lambda m: (not below[m], modules.index(m))):
+    # A module before those below it, also where one of these is registered a second time, further up.
+    for module in sorted((m for m in modules if m not in simple), key=lambda m: -len(below[m])):
         if module in counted:
             continue
         with _Reads() as reads:
