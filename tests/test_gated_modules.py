@@ -49,6 +49,7 @@ def test_containers_that_sum_their_children_count_once(mode, frozen):
     # Children that are found before their parents: a layer, and a container.
     model = scatter(nn.Sequential(inner.a, inner, Outer(inner), L0Linear(2, 3)))
     model.requires_grad_(not frozen)
+    model[0](torch.ones(2, 3)), inner.left_out(torch.ones(2, 5))  # whatever a forward leaves behind, the count stays
     layers = [inner.a, inner.b, inner.left_out, model[2].more, model[3]]
     with mode():
         expected = of_methods(*layers) + inner.own.get_penalty()
@@ -84,6 +85,12 @@ def test_overridden_methods_are_asked():
     model = scatter(nn.Sequential(doubled, replaced, patched))
     expected = 2 * doubled.weight_gates.get_penalty() + replaced.weight_gates.qz_logits.sum() + 5
     torch.testing.assert_close(penalties.compute_l0_penalty(model), expected)
+
+
+def test_overridden_methods_under_compile(native):
+    model = scatter(nn.Sequential(Doubled(3, 4), L0Linear(3, 4)))
+    compiled = torch.compile(lambda: penalties.compute_l0_penalty(model), fullgraph=True, backend="aot_eager")
+    assert compiled() == penalties.compute_l0_penalty(model)
 
 
 class Low(nn.Module):
