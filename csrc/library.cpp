@@ -41,6 +41,12 @@ STABLE_TORCH_LIBRARY(l0fast, m) {
       "gated_weight_backward(Tensor grad_v, Tensor? grad_penalty, Tensor weight, Tensor log_alpha, Tensor? v, "
       "Tensor? seed, int? dim, int stream, int first_index, float temperature, float gamma, float zeta, float bound, "
       "float u_bound, bool eval_temperature) -> (Tensor grad_weight, Tensor grad_log_alpha)");
+  // The same for a gate per element in float32 or float64, without a byte of new memory: grad_v becomes grad_weight and
+  // v becomes grad_log_alpha.
+  m.def(
+      "gated_weight_backward_(Tensor(a!) grad_v, Tensor(b!) v, Tensor? grad_penalty, Tensor weight, Tensor log_alpha, "
+      "Tensor? seed, int stream, int first_index, float temperature, float gamma, float zeta, float bound, "
+      "float u_bound, bool eval_temperature) -> ()");
 
   // M w with w = exp(log_weight) z, M in compressed columns (indptr, rows, values) of n_targets rows. link 1:
   // log_weight is the weight itself, of either sign, and w = log_weight z.
@@ -67,6 +73,9 @@ STABLE_TORCH_LIBRARY(l0fast, m) {
       "Tensor seed, int first_epoch, int epochs, int first_index, int link, bool gates, float temperature, "
       "float gamma, float zeta, float bound, float u_bound, float lambda_l0, float lambda_l2, float lr, float beta1, "
       "float beta2, float epsilon) -> Tensor");
+
+  // As empty_like, with huge pages asked for where it is large: a fresh buffer's page faults cost more than filling it.
+  m.def("empty_large(Tensor like) -> Tensor");
 
   // 0 baseline, 3 x86-64-v3 (AVX2), 4 x86-64-v4 (AVX-512): what the CPU kernels run on here.
   m.def("instruction_set() -> int");

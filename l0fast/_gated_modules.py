@@ -49,26 +49,28 @@ def split_penalties(model: nn.Module) -> tuple[list[GatedLayer], list[Answer]]:
     A module whose own ``get_l0_penalty`` reads the gates of modules below it has counted them: they are left out.
     """
     modules = [module for _, module in named_gated_modules(model)]
-    plain = [module for module in modules if has_plain_gates(module)]
-    if len(plain) == len(modules):
-        return plain, []
-    return _asked(modules, plain)
+    plain: list[GatedLayer] = []
+    others: list[nn.Module] = []
+    for module in modules:
+        (plain if has_plain_gates(module) else others).append(module)
+    below = {m: [inner for inner in m.modules() if inner is not m and inner in modules] for m in others}
+    if not any(below.values()):
+        return plain, [(module, module.get_l0_penalty()) for module in others]
+    return _asked_in_turn(below, plain)
 
 
-# Dynamo cannot trace a dispatch mode; models of plain layers never come here.
+# Dynamo cannot trace a dispatch mode; models without containers of their own never come here.
 @torch.compiler.disable
-def _asked(modules: list[nn.Module], plain: list[GatedLayer]) -> tuple[list[GatedLayer], list[Answer]]:
-    gated, simple = set(modules), set(plain)
-    below = {m: [inner for inner in m.modules() if inner is not m and inner in gated] for m in modules}
+def _asked_in_turn(below: dict[nn.Module, list[nn.Module]], plain: list[GatedLayer]):
     counted: set[nn.Module] = set()
-    answers = []
-    # Those with others below them first: a child may be registered a second time, further up than its parent.
-    for module in sorted(gated - simple, key=lambda m: (not below[m], modules.index(m))):
+    answers: list[Answer] = []
+    # A module before those below it, also where one of these is registered a second time, further up.
+    for module in sorted(below, key=lambda m: -len(below[m])):
         if module in counted:
             continue
         with _Reads() as reads:
             answers.append((module, module.get_l0_penalty()))
-        counted.update(m for m in below[module] if reads.any_of(m.gates if m in simple else m))
+        counted.update(m for m in below[module] if reads.any_of(m if m in below else m.gates))
     return [module for module in plain if module not in counted], answers
 
 

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from . import _linked, ops, reference
 from . import constants as c
-from . import ops, reference
 from ._checks import as_probability, as_size, positive
+from ._modules import unchanged
 
 INIT_MARGIN = 1e-6
 """An init_mean of exactly 0 or 1 starts this far from the end: its logit is finite and can be trained."""
@@ -70,6 +72,7 @@ class HardConcrete(nn.Module):
         self.zeta = 1.0 + self.stretch
         self.init_mean = None if init_mean is None else as_probability("init_mean", init_mean)
         self.eval_temperature = eval_temperature
+        self._link: _Link | None = None
         self.qz_logits = nn.Parameter(torch.zeros(self.gate_size, device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -106,11 +109,46 @@ class HardConcrete(nn.Module):
 
     def _sample_gates(self) -> Tensor:
         """Gates with fresh noise, from a seed that torch's generator draws."""
-        return ops.hard_concrete(self.qz_logits, self._draw_seed(), **self._gate_options())
+        options = {"uniform_eps": self._UNIFORM_EPS, **self._gate_options()}
+        return ops.hard_concrete(self.qz_logits, self._draw_seed(), **options)
 
     def _deterministic_gates(self) -> Tensor:
         """Gates without noise."""
         return ops.hard_concrete(self.qz_logits, eval_temperature=self.eval_temperature, **self._gate_options())
+
+    def masked(self, weight: Tensor, dim: int | None = None, handover: _linked.Handover | None = None) -> Tensor:
+        """``weight * z`` in one pass: gates per element, or with ``dim`` one per slice along it.
+
+        The same as multiplying by what calling the module gives, which is what happens where that call has been
+        overridden or has hooks, or the dtypes differ.
+
+        Args:
+            weight: of ``gate_size`` elements in any shape; with dim, of gate_size slices along it.
+            dim: as in :func:`l0fast.ops.gated_weight`.
+            handover: for :func:`l0fast._linked.linear`.
+        """
+        log_alpha = self.qz_logits
+        if not self._is_plain() or log_alpha.dtype != weight.dtype:
+            spread = weight.shape if dim is None else [-1 if d == dim else 1 for d in range(weight.dim())]
+            return weight * self().reshape(spread)
+        seed = self._draw_seed() if self.training else None
+        options = {**self._gate_options(), "eval_temperature": self.eval_temperature, "uniform_eps": self._UNIFORM_EPS}
+        self._link = None
+        if not (_linked.usable(weight, log_alpha) and weight.is_contiguous() and log_alpha.is_contiguous()):
+            return ops.gated_weight(weight, log_alpha, seed, dim, with_penalty=False, **options)[0]
+        ops.check_gated_weight(weight, log_alpha, dim)
+        gate = tuple(self._gate_options().values())
+        scalars = (0, 0, *gate, self._UNIFORM_EPS, self.eval_temperature)
+        v, link = _linked.masked_weight(weight, log_alpha, seed, dim, scalars, handover)
+        if log_alpha.requires_grad:
+            self._link = _Link(link, log_alpha, log_alpha._version, gate)
+        return v
+
+    def _is_plain(self) -> bool:
+        """Whether calling the module means what this class says it does."""
+        return unchanged(self, HardConcrete, "forward", "_sample_gates", "_deterministic_gates", "_draw_seed") and not (
+            self._forward_hooks or self._forward_pre_hooks
+        )
 
     def _draw_seed(self) -> Tensor:
         return torch.randint(0, 2**63 - 1, (1,), device=self.qz_logits.device)
@@ -127,7 +165,24 @@ class HardConcrete(nn.Module):
 
     def get_penalty(self) -> Tensor:
         """Expected number of open gates, a scalar in [0, n]: see :func:`l0fast.ops.l0_penalty`."""
-        return ops.l0_penalty(self.qz_logits, **self._gate_options())
+        link = self.penalty_link()
+        if link is None:
+            return ops.l0_penalty(self.qz_logits, **self._gate_options())
+        with torch.no_grad():
+            value = ops.l0_penalty(self.qz_logits, **self._gate_options())
+        return _linked.penalty(value, link)
+
+    def penalty_link(self) -> Tensor | None:
+        """The scalar through which a penalty of these gates, as they are, shares the backward pass of their last use.
+
+        None where there is none, or it was of other parameters, other options or another version of them.
+        """
+        link = self._link
+        if link is None or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return None
+        log_alpha = self.qz_logits
+        same = link.log_alpha is log_alpha and link.version == log_alpha._version and log_alpha.requires_grad
+        return link.tensor if same and link.gate == tuple(self._gate_options().values()) else None
 
     def get_active_prob(self) -> Tensor:
         """P(z != 0) of each gate, of shape ``gate_size``, in (0, 1), differentiable."""
@@ -143,11 +198,32 @@ class HardConcrete(nn.Module):
         """Number of gates with P(z != 0) above 1/2."""
         return int((self.get_active_prob() > 0.5).sum().item())
 
+    # -- copies ------------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_link": None}  # a graph belongs to no copy
+
+    def __setstate__(self, state: dict) -> None:
+        # Whole modules that l0-python has pickled have temperature as a plain attribute, and none of ours.
+        state = {"_link": None, "eval_temperature": True, **state}
+        if "temperature" in state:
+            state["_temperature"] = state.pop("temperature")
+        super().__setstate__(state)
+
     def extra_repr(self) -> str:
         return (
             f"gate_size={self.gate_size}, temperature={self.temperature}, stretch={self.stretch}, "
             f"init_mean={self.init_mean}"
         )
+
+
+class _Link(NamedTuple):
+    """A link of :mod:`l0fast._linked` and what it was made of."""
+
+    tensor: Tensor
+    log_alpha: nn.Parameter
+    version: int
+    gate: tuple[float, ...]
 
 
 def _split_positions(arguments: tuple) -> tuple[list, list]:

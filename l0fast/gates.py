@@ -230,7 +230,7 @@ class HybridGate(nn.Module):
             order = torch.randperm(len(rest), generator=generator, device="cpu")[:count]
             chosen[rest[order.to(device)]] = True
         indices = chosen.nonzero()[:, 0]
-        return data[indices], indices, np.where(by_gate[indices].cpu().numpy(), "l0", "random")
+        return data.index_select(0, indices), indices, np.where(by_gate[indices].cpu().numpy(), "l0", "random")
 
     def get_penalty(self) -> Tensor:
         """Expected number of open L0 gates, a scalar in [0, n_items]."""

@@ -126,7 +126,9 @@ class _SumOfSquares(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        return tuple(tensor * (2 * grad).to(tensor.dtype) for tensor in ctx.saved_tensors)
+        if torch.is_grad_enabled():  # create_graph=True: torch cannot differentiate this _foreach_mul again
+            return tuple(tensor * (2 * grad).to(tensor.dtype) for tensor in ctx.saved_tensors)
+        return tuple(torch._foreach_mul(ctx.saved_tensors, 2 * grad))
 
 
 def compute_l0l2_penalty(model: nn.Module, l0_lambda: float = 1e-3, l2_lambda: float = 1e-4) -> Tensor:

@@ -57,13 +57,14 @@ def hard_concrete(
     zeta: float = c.ZETA,
     bound: float = c.LOG_ALPHA_BOUND,
     eval_temperature: bool = True,
+    uniform_eps: float = c.UNIFORM_EPS,
 ) -> Tensor:
     a = arithmetic(log_alpha).clamp(-bound, bound)
     if seed is None:
         s = torch.sigmoid(a / temperature if eval_temperature else a)
     else:
         u = uniform_at(seed, stream, first_index, a.numel(), a.dtype).view(a.shape)
-        u = u.clamp(c.UNIFORM_EPS, 1 - c.UNIFORM_EPS)
+        u = u.clamp(uniform_eps, 1 - uniform_eps)
         s = torch.sigmoid((torch.log(u) - torch.log(1 - u) + a) / temperature)
     return (s * (zeta - gamma) + gamma).clamp(0, 1).to(log_alpha.dtype)
 
@@ -99,6 +100,7 @@ def gated_weight(
     seed: Tensor | None = None,
     dim: int | None = None,
     *,
+    with_penalty: bool = True,
     stream: int = 0,
     first_index: int = 0,
     temperature: float = c.BETA,
@@ -106,12 +108,19 @@ def gated_weight(
     zeta: float = c.ZETA,
     bound: float = c.LOG_ALPHA_BOUND,
     eval_temperature: bool = True,
+    uniform_eps: float = c.UNIFORM_EPS,
 ) -> tuple[Tensor, Tensor]:
     shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
-    noise = {"stream": stream, "first_index": first_index, "eval_temperature": eval_temperature}
+    noise = {
+        "stream": stream,
+        "first_index": first_index,
+        "eval_temperature": eval_temperature,
+        "uniform_eps": uniform_eps,
+    }
     z = hard_concrete(arithmetic(log_alpha), seed, **noise, **shape)
     spread = weight.shape if dim is None else [-1 if d == dim % weight.dim() else 1 for d in range(weight.dim())]
-    return (arithmetic(weight) * z.reshape(spread)).to(weight.dtype), l0_penalty(log_alpha, **shape)
+    penalty = l0_penalty(log_alpha, **shape) if with_penalty else arithmetic(weight).new_zeros(())
+    return (arithmetic(weight) * z.reshape(spread)).to(weight.dtype), penalty
 
 
 def batch_gates(
@@ -125,10 +134,11 @@ def batch_gates(
     gamma: float = c.GAMMA,
     zeta: float = c.ZETA,
     bound: float = c.LOG_ALPHA_BOUND,
+    uniform_eps: float = c.UNIFORM_EPS,
 ) -> Tensor:
     repeated = log_alpha.expand(batch, *log_alpha.shape)
     shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
-    return hard_concrete(repeated, seed, stream=stream, first_index=first_index, **shape)
+    return hard_concrete(repeated, seed, stream=stream, first_index=first_index, uniform_eps=uniform_eps, **shape)
 
 
 def l0_penalties(
@@ -137,6 +147,7 @@ def l0_penalties(
     gammas: Sequence[float],
     zetas: Sequence[float],
     bound: float = c.LOG_ALPHA_BOUND,
+    uniform_eps: float = c.UNIFORM_EPS,
 ) -> Tensor:
     shapes = zip(log_alphas, temperatures, gammas, zetas, strict=True)
     return torch.stack([l0_penalty(x, temperature=t, gamma=g, zeta=z, bound=bound) for x, t, g, z in shapes]).sum()

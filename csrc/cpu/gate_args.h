@@ -46,11 +46,16 @@ inline Link checked_link(const char* op, int64_t link) {
   return static_cast<Link>(link);
 }
 
-// Calls fn(first, length) for every block of `count` records, on torch's threads.
+// Calls fn(first, length) for every block of `count` records, on torch's threads. A thread takes several blocks at
+// once: a block can be less work than handing it out.
 template <typename F>
 void for_each_block(int64_t count, const F& fn) {
-  for_each_part((count + kBlock - 1) / kBlock,
-                [&](int64_t block) { fn(block * kBlock, std::min(kBlock, count - block * kBlock)); });
+  const int64_t blocks = (count + kBlock - 1) / kBlock;
+  const int64_t group = std::clamp<int64_t>(blocks / 64, 1, 16);
+  for_each_part((blocks + group - 1) / group, [&](int64_t part) {
+    const int64_t end = std::min(count, (part + 1) * group * kBlock);
+    for (int64_t i = part * group * kBlock; i < end; i += kBlock) fn(i, std::min(kBlock, end - i));
+  });
 }
 
 // Calls fn(T{}) with the element type of a checked tensor.

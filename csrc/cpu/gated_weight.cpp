@@ -75,6 +75,20 @@ void backward_elements(const Gradients<T>& grad, const T* weight, const T* log_a
   });
 }
 
+// The same in place: grad_v and v turn into the gradients of weight and log_alpha, block by block.
+template <typename T>
+void backward_elements_(T* grad_v, T* v, T grad_penalty, const T* weight, const T* log_alpha, int64_t count,
+                        const NoiseArgs& args, const GateParams<T>& p) {
+  const T inverse = inverse_temperature(p, args.noise());
+  for_each_block(count, [&](int64_t i, int64_t length) {
+    T z[kBlock], grad[kBlock];
+    if (!quotient_range(v + i, weight + i, length, z))
+      gates_range(log_alpha + i, length, args.first_index + i, args.noise(), p, z);
+    std::copy(grad_v + i, grad_v + i + length, grad);  // the loop's inputs and outputs must not be the same memory
+    gated_slopes_range(grad, grad_penalty, weight + i, z, log_alpha + i, inverse, length, p, grad_v + i, v + i);
+  });
+}
+
 template <typename T>
 void backward_slices(const Gradients<T>& grad, const T* weight, const T* log_alpha, const Slices& s,
                      const NoiseArgs& args, const GateParams<Arithmetic<T>>& p) {
@@ -114,6 +128,13 @@ std::optional<Slices> check(const char* op, const Tensor& weight, const Tensor& 
     fail(op, "log_alpha", "expected a gate for each element of weight ", shape_text(weight), ", got shape ",
          shape_text(log_alpha));
   return std::nullopt;
+}
+
+void check_penalty_gradient(const char* op, const OptionalTensor& grad_penalty, const Tensor& weight) {
+  if (!grad_penalty.has_value()) return;
+  check_dtype(op, "grad_penalty", *grad_penalty, sum_type(weight));
+  if (grad_penalty->numel() != 1)
+    fail(op, "grad_penalty", "expected one element, got shape ", shape_text(*grad_penalty));
 }
 
 }  // namespace
@@ -158,11 +179,7 @@ std::tuple<Tensor, Tensor> gated_weight_backward(const Tensor& grad_v, const Opt
   const std::optional<Slices> slices = check(op, weight, log_alpha, dim, gate, noise);
   check_same(op, "grad_v", grad_v, weight);
   if (v.has_value()) check_same(op, "v", *v, weight);
-  if (grad_penalty.has_value()) {
-    check_dtype(op, "grad_penalty", *grad_penalty, sum_type(weight));
-    if (grad_penalty->numel() != 1)
-      fail(op, "grad_penalty", "expected one element, got shape ", shape_text(*grad_penalty));
-  }
+  check_penalty_gradient(op, grad_penalty, weight);
   Tensor grad_weight = torch::stable::empty_like(weight);
   Tensor grad_log_alpha = torch::stable::empty_like(log_alpha);
   with_floating(weight, [&](auto zero) {
@@ -185,9 +202,37 @@ std::tuple<Tensor, Tensor> gated_weight_backward(const Tensor& grad_v, const Opt
   return {grad_weight, grad_log_alpha};
 }
 
+void gated_weight_backward_(Tensor grad_v, Tensor v, const OptionalTensor& grad_penalty, const Tensor& weight,
+                            const Tensor& log_alpha, const OptionalTensor& seed, int64_t stream, int64_t first_index,
+                            double temperature, double gamma, double zeta, double bound, double u_bound,
+                            bool eval_temperature) {
+  const char* op = "gated_weight_backward_";
+  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
+  const NoiseArgs noise{seed, stream, first_index};
+  check(op, weight, log_alpha, std::nullopt, gate, noise);
+  check_real(op, "weight", weight);
+  check_same(op, "grad_v", grad_v, weight);
+  check_same(op, "v", v, weight);
+  check_penalty_gradient(op, grad_penalty, weight);
+  with_real(weight, [&](auto zero) {
+    using T = decltype(zero);
+    backward_elements_(grad_v.mutable_data_ptr<T>(), v.mutable_data_ptr<T>(),
+                       grad_penalty.has_value() ? *grad_penalty->const_data_ptr<T>() : T(0), weight.const_data_ptr<T>(),
+                       log_alpha.const_data_ptr<T>(), weight.numel(), noise, gate.params<T>());
+  });
+}
+
+Tensor empty_large(const Tensor& like) {
+  Tensor fresh = torch::stable::empty_like(like);
+  advise_huge_pages(fresh.mutable_data_ptr(), like.numel() * static_cast<int64_t>(like.element_size()));
+  return fresh;
+}
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
+  m.impl("empty_large", TORCH_BOX(&empty_large));
   m.impl("gated_weight", TORCH_BOX(&gated_weight));
   m.impl("gated_weight_backward", TORCH_BOX(&gated_weight_backward));
+  m.impl("gated_weight_backward_", TORCH_BOX(&gated_weight_backward_));
 }
 
 }  // namespace l0fast::cpu

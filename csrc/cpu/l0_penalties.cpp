@@ -12,16 +12,19 @@ struct Range {
   int64_t tensor, first, length;
 };
 
-// The blocks of all tensors, in order, tied into parts of at least kBlock gates (the last may have fewer), so that many
-// small tensors make few parts. It depends on the sizes alone: the same sum on any number of threads.
+// Gates that are worth another thread: torch's own grain size. Waking one costs as much as thousands of gates.
+constexpr int64_t kPartGates = 32768;
+
+// The blocks of all tensors, in order, tied into parts of at least kPartGates gates (the last may have fewer). It
+// depends on the sizes alone: the same sum on any number of threads.
 class Parts {
  public:
   explicit Parts(const std::vector<Tensor>& tensors) {
-    int64_t gates = kBlock;  // of the part so far: the first range opens one
+    int64_t gates = kPartGates;  // of the part so far: the first range opens one
     for (size_t k = 0; k < tensors.size(); ++k) {
       const int64_t count = tensors[k].numel();
       for (int64_t i = 0; i < count; i += kBlock) {
-        if (gates >= kBlock) {
+        if (gates >= kPartGates) {
           begin_.push_back(ranges_.size());
           gates = 0;
         }

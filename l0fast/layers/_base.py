@@ -53,7 +53,7 @@ class GatedLayer(nn.Module):
 
     def masked_weight(self) -> Tensor:
         """``weight * z``, of the weight's shape: z sampled in training, deterministic in evaluation."""
-        return self.weight * self.spread(self.gates())
+        return self.gates.masked(self.weight, self.gate_dim)
 
     def spread(self, per_gate: Tensor) -> Tensor:
         """A tensor of the gates' shape as one that broadcasts against the weight."""

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import _linked
 from .._checks import as_size
 from ._base import GatedLayer, checked_gate_dim
 
@@ -58,7 +59,11 @@ class L0Linear(GatedLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """y [..., out_features] from x [..., in_features]."""
-        return F.linear(input, self.masked_weight(), self.bias)
+        if not _linked.linear_usable(input, self.weight):
+            return F.linear(input, self.masked_weight(), self.bias)
+        handover = _linked.Handover()
+        v = self.gates.masked(self.weight, self.gate_dim, handover)
+        return _linked.linear(input, v, self.bias, handover)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

@@ -3,7 +3,7 @@
 from .batch_gates import batch_gates
 from .calibration_epochs import calibration_epochs_
 from .gated_totals import gated_totals
-from .gated_weight import gated_weight
+from .gated_weight import check_gated_weight, gated_weight
 from .hard_concrete import hard_concrete
 from .l0_penalties import l0_penalties
 from .l0_penalty import l0_penalty
@@ -11,6 +11,7 @@ from .l0_penalty import l0_penalty
 __all__ = [
     "batch_gates",
     "calibration_epochs_",
+    "check_gated_weight",
     "gated_totals",
     "gated_weight",
     "hard_concrete",

@@ -73,11 +73,13 @@ def check_gate(temperature: float, gamma: float, zeta: float, bound: float) -> N
         raise ValueError(f"bound: expected a positive number, got {bound}")
 
 
-def check_noise(stream: int, first_index: int) -> None:
+def check_noise(stream: int, first_index: int, uniform_eps: float = c.UNIFORM_EPS) -> None:
     if not 0 <= stream < 2**32:
         raise ValueError(f"stream: expected 0 <= stream < 2^32, got {stream}")
     if first_index < 0:
         raise ValueError(f"first_index: expected a non-negative index, got {first_index}")
+    if not 0 <= uniform_eps < 0.5:
+        raise ValueError(f"uniform_eps: expected a number from 0 to below 1/2, got {uniform_eps}")
 
 
 def check_link(link: int) -> None:

@@ -20,6 +20,7 @@ def batch_gates(
     gamma: float = c.GAMMA,
     zeta: float = c.ZETA,
     bound: float = c.LOG_ALPHA_BOUND,
+    uniform_eps: float = c.UNIFORM_EPS,
 ) -> Tensor:
     r"""Gates z [batch, *shape of log_alpha]: sampled as by :func:`l0fast.ops.hard_concrete`, anew for each example.
 
@@ -30,7 +31,7 @@ def batch_gates(
         stream: number of the draw, 0 <= stream < 2^32.
         first_index: index of the first gate of the first example; gate i of example b draws at
             ``first_index + b n + i``, so that a shard of the batch from example b on has ``first_index = b n``.
-        temperature, gamma, zeta, bound: as in :func:`l0fast.ops.hard_concrete`.
+        temperature, gamma, zeta, bound, uniform_eps: as in :func:`l0fast.ops.hard_concrete`.
 
     Returns:
         z of the dtype of log_alpha, in [0, 1]. Only log_alpha and seed are kept for backward, whose sum over the batch
@@ -51,7 +52,7 @@ def batch_gates(
     if batch < 0:
         raise ValueError(f"batch: expected at least 0, got {batch}")
     check_gate(temperature, gamma, zeta, bound)
-    check_noise(stream, first_index)
+    check_noise(stream, first_index, uniform_eps)
     if not _load.native_for(log_alpha):
         return reference.batch_gates(
             *(log_alpha, seed, batch),
@@ -61,8 +62,9 @@ def batch_gates(
             gamma=gamma,
             zeta=zeta,
             bound=bound,
+            uniform_eps=uniform_eps,
         )
-    scalars = (stream, first_index, temperature, gamma, zeta, bound, c.UNIFORM_EPS)
+    scalars = (stream, first_index, temperature, gamma, zeta, bound, uniform_eps)
     log_alpha = log_alpha.contiguous()
     if needs_gradient(log_alpha):
         return _BatchGates.apply(log_alpha, seed, batch, scalars)

@@ -15,6 +15,7 @@ def gated_weight(
     seed: Tensor | None = None,
     dim: int | None = None,
     *,
+    with_penalty: bool = True,
     stream: int = 0,
     first_index: int = 0,
     temperature: float = c.BETA,
@@ -22,6 +23,7 @@ def gated_weight(
     zeta: float = c.ZETA,
     bound: float = c.LOG_ALPHA_BOUND,
     eval_temperature: bool = True,
+    uniform_eps: float = c.UNIFORM_EPS,
 ) -> tuple[Tensor, Tensor]:
     r"""``v = weight * z`` and the L0 penalty, sampled, multiplied and added up in one pass; backward in one pass too.
 
@@ -32,7 +34,9 @@ def gated_weight(
         seed: as in :func:`l0fast.ops.hard_concrete`; None for deterministic gates.
         dim: None, or the dimension of weight that has a gate per slice: 0 for rows and output channels, 1 for columns
             and input channels. Negative dimensions count from the end.
-        stream, first_index, temperature, gamma, zeta, bound, eval_temperature: as in :func:`l0fast.ops.hard_concrete`;
+        with_penalty: False leaves it out: the second result is then a constant 0.
+        stream, first_index, temperature, gamma, zeta, bound, eval_temperature, uniform_eps: as in
+            :func:`l0fast.ops.hard_concrete`;
             the index of a gate's noise is its place in log_alpha.
 
     Returns:
@@ -49,10 +53,11 @@ def gated_weight(
     dim = check_gated_weight(weight, log_alpha, dim)
     check_seed(seed, weight)
     check_gate(temperature, gamma, zeta, bound)
-    check_noise(stream, first_index)
+    check_noise(stream, first_index, uniform_eps)
     if not _load.native_for(weight):
         return reference.gated_weight(
             *(weight, log_alpha, seed, dim),
+            with_penalty=with_penalty,
             stream=stream,
             first_index=first_index,
             temperature=temperature,
@@ -60,15 +65,16 @@ def gated_weight(
             zeta=zeta,
             bound=bound,
             eval_temperature=eval_temperature,
+            uniform_eps=uniform_eps,
         )
     scalars = (
         *(stream, first_index, temperature, gamma, zeta),
-        *(bound, c.UNIFORM_EPS, eval_temperature),
+        *(bound, uniform_eps, eval_temperature),
     )
     weight, log_alpha = weight.contiguous(), log_alpha.contiguous()
     if needs_gradient(weight, log_alpha):
-        return _GatedWeight.apply(weight, log_alpha, seed, dim, scalars)
-    return torch.ops.l0fast.gated_weight(weight, log_alpha, seed, dim, True, *scalars)
+        return _GatedWeight.apply(weight, log_alpha, seed, dim, with_penalty, scalars)
+    return torch.ops.l0fast.gated_weight(weight, log_alpha, seed, dim, with_penalty, *scalars)
 
 
 def check_gated_weight(weight: Tensor, log_alpha: Tensor, dim: int | None) -> int | None:
@@ -104,12 +110,12 @@ def check_gated_weight(weight: Tensor, log_alpha: Tensor, dim: int | None) -> in
 
 class _GatedWeight(torch.autograd.Function):
     @staticmethod
-    def forward(weight, log_alpha, seed, dim, scalars):
-        return torch.ops.l0fast.gated_weight(weight, log_alpha, seed, dim, True, *scalars)
+    def forward(weight, log_alpha, seed, dim, with_penalty, scalars):
+        return torch.ops.l0fast.gated_weight(weight, log_alpha, seed, dim, with_penalty, *scalars)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        weight, log_alpha, seed, ctx.dim, ctx.scalars = inputs
+        weight, log_alpha, seed, ctx.dim, ctx.with_penalty, ctx.scalars = inputs
         ctx.save_for_backward(weight, log_alpha, seed)
 
     @staticmethod
@@ -117,9 +123,16 @@ class _GatedWeight(torch.autograd.Function):
     def backward(ctx, grad_v, grad_penalty):
         weight, log_alpha, seed = ctx.saved_tensors
         grads = torch.ops.l0fast.gated_weight_backward(
-            grad_v.contiguous(), grad_penalty, weight, log_alpha, None, seed, ctx.dim, *ctx.scalars
+            grad_v.contiguous(),
+            grad_penalty if ctx.with_penalty else None,
+            weight,
+            log_alpha,
+            None,
+            seed,
+            ctx.dim,
+            *ctx.scalars,
         )
-        return *grads, None, None, None
+        return *grads, None, None, None, None
 
 
 @fake("gated_weight")
@@ -130,3 +143,13 @@ def _(weight, log_alpha, seed, dim, with_penalty, *scalars):
 @fake("gated_weight_backward")
 def _(grad_v, grad_penalty, weight, log_alpha, v, seed, dim, *scalars):
     return torch.empty_like(weight), torch.empty_like(log_alpha)
+
+
+@fake("gated_weight_backward_")
+def _(grad_v, v, *arguments):
+    return None
+
+
+@fake("empty_large")
+def _(like):
+    return torch.empty_like(like)

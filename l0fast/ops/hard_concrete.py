@@ -20,6 +20,7 @@ def hard_concrete(
     zeta: float = c.ZETA,
     bound: float = c.LOG_ALPHA_BOUND,
     eval_temperature: bool = True,
+    uniform_eps: float = c.UNIFORM_EPS,
 ) -> Tensor:
     r"""Gates z, sampled with a seed and deterministic without one.
 
@@ -37,6 +38,7 @@ def hard_concrete(
         zeta: above 1.
         bound: log_alpha is held to [-bound, bound].
         eval_temperature: False leaves beta out of the deterministic gate, as the original authors' code does.
+        uniform_eps: u is held to [uniform_eps, 1 - uniform_eps].
 
     Returns:
         z, of the shape and dtype of ``log_alpha``, in [0, 1]. Backward draws the noise again; only ``log_alpha`` and
@@ -51,7 +53,7 @@ def hard_concrete(
     check_floating("log_alpha", log_alpha)
     check_seed(seed, log_alpha)
     check_gate(temperature, gamma, zeta, bound)
-    check_noise(stream, first_index)
+    check_noise(stream, first_index, uniform_eps)
     if not _load.native_for(log_alpha):
         return reference.hard_concrete(
             log_alpha,
@@ -63,10 +65,11 @@ def hard_concrete(
             zeta=zeta,
             bound=bound,
             eval_temperature=eval_temperature,
+            uniform_eps=uniform_eps,
         )
     scalars = (
         *(stream, first_index, temperature, gamma, zeta),
-        *(bound, c.UNIFORM_EPS, eval_temperature),
+        *(bound, uniform_eps, eval_temperature),
     )
     log_alpha = log_alpha.contiguous()
     if needs_gradient(log_alpha):

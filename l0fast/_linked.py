@@ -1,0 +1,159 @@
+"""Training steps of gated layers in as few passes over the weight as there can be: what layers use instead of ops.
+
+The gate's backward node also takes the gradient of the penalty, through a scalar called the link: one pass gives both
+parts of the gradient of log_alpha. Any order of calls works, as with separate nodes: the link's node keeps nothing that
+autograd frees after a backward pass, so that it may run for the penalty and for the output at different times.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import _load
+
+LARGE = 1 << 18
+"""Elements of a weight from which :func:`linear` beats F.linear: its node costs some 20 us of Python."""
+
+
+class Handover:
+    """What linear's backward leaves for the gate's, which runs next.
+
+    With v at hand, z = v / weight: no noise is drawn again. If autograd frees the graph, nobody else will read v or the
+    gradient of v, and both become the gradients: backward then needs no new memory for the weight and its gates.
+    """
+
+    __slots__ = ("disposable", "v")
+
+    def __init__(self):
+        self.v: Tensor | None = None
+        self.disposable = False
+
+    def give(self, v: Tensor) -> None:
+        self.v, self.disposable = v, not _keeps_graph()
+
+    def take(self) -> tuple[Tensor | None, bool]:
+        v, self.v = self.v, None
+        return v, self.disposable
+
+
+# Whether the running backward pass keeps its graph (retain_graph); torch's own name for it is private.
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether these are plain leaves on the CPU in plain eager mode, with kernels loaded and gradients wanted.
+
+    Everything else (torch.compile, torch.func, computed or substituted parameters) goes through the ops, whose nodes
+    save tensors as autograd prescribes.
+    """
+    return (
+        torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and all(type(t) is torch.nn.Parameter and t.device.type == "cpu" for t in tensors)
+        and any(t.requires_grad for t in tensors)
+        and _load.native_for(tensors[0])
+    )
+
+
+def masked_weight(weight, log_alpha, seed, dim, scalars, handover: Handover | None = None) -> tuple[Tensor, Tensor]:
+    """v = weight z, and the link: a zero through which the penalty's gradient reaches the same backward pass."""
+    return _MaskedWeight.apply(weight, log_alpha, seed, dim, scalars, handover or Handover())
+
+
+class _MaskedWeight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight, log_alpha, seed, dim, scalars, handover):
+        ctx.set_materialize_grads(False)
+        # Attributes, not save_for_backward: those are freed after one pass. All of them outlive the graph anyway.
+        ctx.parameters = (weight, log_alpha)
+        ctx.versions = (weight._version, log_alpha._version)
+        ctx.seed, ctx.dim, ctx.scalars, ctx.handover = seed, dim, scalars, handover
+        return torch.ops.l0fast.gated_weight(weight, log_alpha, seed, dim, False, *scalars)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_v, grad_link):
+        log_alpha = ctx.parameters[1]
+        for name, tensor, version in zip(("weight", "log_alpha"), ctx.parameters, ctx.versions, strict=True):
+            if tensor._version != version:
+                raise RuntimeError(
+                    f"{name}: expected version {version}, as in the forward pass, got {tensor._version}: "
+                    "it was changed in place before backward"
+                )
+        grad_weight = grad_log_alpha = None
+        if grad_v is not None:
+            grad_weight, grad_log_alpha = _gradients(ctx, grad_v.contiguous(), grad_link)
+        elif grad_link is not None:
+            _, _, *gate, _, _ = ctx.scalars
+            grad_log_alpha = torch.ops.l0fast.l0_penalty_backward(grad_link, log_alpha, *gate)
+        needed = ctx.needs_input_grad
+        return grad_weight if needed[0] else None, grad_log_alpha if needed[1] else None, None, None, None, None
+
+
+def _gradients(ctx, grad_v: Tensor, grad_link: Tensor | None) -> tuple[Tensor, Tensor]:
+    weight, log_alpha = ctx.parameters
+    v, disposable = ctx.handover.take()
+    if disposable and ctx.dim is None and v is not None:
+        torch.ops.l0fast.gated_weight_backward_(grad_v, v, grad_link, weight, log_alpha, ctx.seed, *ctx.scalars)
+        return grad_v, v.view(log_alpha.shape)
+    return torch.ops.l0fast.gated_weight_backward(
+        grad_v, grad_link, weight, log_alpha, v, ctx.seed, ctx.dim, *ctx.scalars
+    )
+
+
+def penalty(value: Tensor, *links: Tensor) -> Tensor:
+    """value, the sum of the penalties of these links' gates: its gradient goes to each of them."""
+    return _Penalty.apply(value, *links)
+
+
+class _Penalty(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, *links):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, *[grad] * (len(ctx.needs_input_grad) - 1)
+
+
+def linear(input: Tensor, v: Tensor, bias: Tensor | None, handover: Handover) -> Tensor:
+    """F.linear(input, v, bias), whose gradient of v is written to huge pages and which hands v over to the gate's node.
+
+    On a fresh buffer of this size page faults cost more than the product does.
+    """
+    return _Linear.apply(input, v, bias, handover)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, input, v, bias, handover):
+        ctx.save_for_backward(input, v)
+        ctx.handover = handover
+        return F.linear(input, v, bias)
+
+    @staticmethod
+    def backward(ctx, grad):
+        input, v = ctx.saved_tensors
+        rows, columns = grad.reshape(-1, v.shape[0]), input.reshape(-1, v.shape[1])
+        grad_input = grad @ v if ctx.needs_input_grad[0] else None
+        if torch.is_grad_enabled():  # create_graph: ordinary ops, which can be differentiated again
+            grad_v = rows.t() @ columns
+        else:
+            grad_v = torch.mm(rows.t(), columns, out=torch.ops.l0fast.empty_large(v))
+            ctx.handover.give(v)
+        return grad_input, grad_v, rows.sum(0) if ctx.needs_input_grad[2] else None, None
+
+
+def linear_usable(input: Tensor, weight: Tensor) -> bool:
+    """Whether :func:`linear` may take the place of F.linear: where it is faster and means the same."""
+    return (
+        weight.numel() >= LARGE
+        and type(input) in (Tensor, torch.nn.Parameter)
+        and input.dtype == weight.dtype in (torch.float32, torch.float64)
+        and input.device == weight.device
+        and input.dim() > 0
+        and input.shape[-1] == weight.shape[1]
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._functorch.is_functorch_wrapped_tensor(input)
+    )
