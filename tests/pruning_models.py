@@ -21,7 +21,7 @@ def shake(model: nn.Module, closed: float = 0.5, seed: int = 0) -> nn.Module:
                 module.running_mean.normal_(generator=generator)
                 module.running_var.uniform_(0.5, 2, generator=generator)
                 module.weight.normal_(generator=generator)
-            if getattr(module, "bias", None) is not None:
+            if isinstance(getattr(module, "bias", None), nn.Parameter):
                 module.bias.normal_(generator=generator)
     return model
 
