@@ -30,7 +30,9 @@ def network(closed: float, seed: int = 0) -> nn.Module:
         if place % 2:
             layers.append(nn.MaxPool2d(2))
         channels = width
-    model = nn.Sequential(*layers, nn.Flatten(), l0.L0Linear(256 * 16, 256, gate_dim=0), nn.ReLU(), nn.Linear(256, 10))
+    model = nn.Sequential(
+        *layers, nn.Flatten(), l0.L0Linear(channels * 16, 256, gate_dim=0), nn.ReLU(), nn.Linear(256, 10)
+    )
     with torch.no_grad():
         for layer in model:
             if isinstance(layer, l0.L0Conv2d | l0.L0Linear):
