@@ -1,0 +1,6 @@
+"""Gates that stand alone and choose samples or features: the classes of l0-python's l0.gates."""
+
+from .base import L0Gate
+from .selection import FeatureGate, HybridGate, SampleGate
+
+__all__ = ["FeatureGate", "HybridGate", "L0Gate", "SampleGate"]
