@@ -131,8 +131,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--csv", type=Path, default=RESULTS / "calibration.csv")
     parser.add_argument("--out", type=Path, help="a .png; the .svg goes beside it (default: beside the CSV)")
     options = parser.parse_args(arguments)
-    out = options.out or options.csv.with_suffix(".png")
-    figure = draw(latest(options.csv))
+    save(draw(latest(options.csv)), options.out or options.csv.with_suffix(".png"))
+
+
+def save(figure: plt.Figure, out: Path) -> None:
+    """Writes the figure as .png and .svg beside it, prints both paths and closes the figure."""
     # Text stays text in the SVG: small, and sharp in the reader's own font.
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "l0fast"}):
         for path in (out, out.with_suffix(".svg")):

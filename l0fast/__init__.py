@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from .calibration import SparseCalibrationWeights
+from .compat import install_as_l0
 from .distributions import HardConcrete
 from .gates import FeatureGate, HybridGate, L0Gate, SampleGate
 from .layers import (
@@ -70,6 +71,7 @@ __all__ = [
     "get_active_parameter_count",
     "get_sparsity_stats",
     "hard_concrete",
+    "install_as_l0",
     "l0_penalties",
     "l0_penalty",
     "prune_model",
