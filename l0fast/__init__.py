@@ -17,7 +17,15 @@ from .layers import (
     SparseMLP,
     prune_model,
 )
-from .ops import calibration_epochs_, gated_totals, hard_concrete, l0_penalties, l0_penalty
+from .ops import (
+    batch_gates,
+    calibration_epochs_,
+    gated_totals,
+    gated_weight,
+    hard_concrete,
+    l0_penalties,
+    l0_penalty,
+)
 from .penalties import (
     PenaltyTracker,
     TemperatureScheduler,
@@ -53,11 +61,13 @@ __all__ = [
     "SparseL0Linear",
     "SparseMLP",
     "TemperatureScheduler",
+    "batch_gates",
     "calibration_epochs_",
     "compute_l0_penalty",
     "compute_l0l2_penalty",
     "compute_l2_penalty",
     "gated_totals",
+    "gated_weight",
     "get_active_parameter_count",
     "get_sparsity_stats",
     "hard_concrete",

@@ -128,7 +128,7 @@ class HardConcrete(nn.Module):
             handover: for :func:`l0fast._linked.linear`.
         """
         log_alpha = self.qz_logits
-        if not self._is_plain() or log_alpha.dtype != weight.dtype:
+        if not self.is_plain() or log_alpha.dtype != weight.dtype:
             spread = weight.shape if dim is None else [-1 if d == dim else 1 for d in range(weight.dim())]
             return weight * self().reshape(spread)
         seed = self._draw_seed() if self.training else None
@@ -144,7 +144,7 @@ class HardConcrete(nn.Module):
             self._link = _Link(link, log_alpha, log_alpha._version, gate)
         return v
 
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether calling the module means what this class says it does."""
         return unchanged(self, HardConcrete, "forward", "_sample_gates", "_deterministic_gates", "_draw_seed") and not (
             self._forward_hooks or self._forward_pre_hooks

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import ops
-from ._gated_modules import named_gated_modules, split_penalties
-from ._modules import checked_model
-from ._temperature import TemperatureScheduler, update_temperatures
-from ._tracker import PenaltyTracker
-from .layers._base import GatedLayer
-from .layers.depthwise import L0DepthwiseConv2d
+from .. import _linked, ops
+from .._modules import checked_model
+from ..layers._base import GatedLayer
+from ..layers.depthwise import L0DepthwiseConv2d
+from .gated_modules import named_gated_modules, split_penalties
+from .temperature import TemperatureScheduler, update_temperatures
+from .tracker import PenaltyTracker
 
 __all__ = [
     "PenaltyTracker",
@@ -61,12 +61,23 @@ def compute_l0_penalty(model: nn.Module) -> Tensor:
 
 
 def _group_penalties(layers: Iterable[GatedLayer]) -> list[Tensor]:
+    """A sum for each kind of gates. Those with a link to a backward pass to come have theirs in a sum of their own."""
     groups: dict[tuple, list] = {}
     for layer in layers:
-        log_alpha, options = layer.gates.qz_logits, layer.gates._gate_options()
+        log_alpha, options, link = layer.gates.qz_logits, layer.gates._gate_options(), layer.gates.penalty_link()
         gate = (log_alpha, options["temperature"], options["gamma"], options["zeta"])
-        groups.setdefault((log_alpha.device, log_alpha.dtype, options["bound"]), []).append(gate)
-    return [ops.l0_penalties(*map(list, zip(*gates, strict=True)), key[-1]) for key, gates in groups.items()]
+        key = (log_alpha.device, log_alpha.dtype, options["bound"], link is not None)
+        groups.setdefault(key, []).append((gate, link))
+    return [_group_penalty(members, bound, linked) for (_, _, bound, linked), members in groups.items()]
+
+
+def _group_penalty(members: list[tuple], bound: float, linked: bool) -> Tensor:
+    arguments = [list(column) for column in zip(*(gate for gate, _ in members), strict=True)]
+    if not linked:
+        return ops.l0_penalties(*arguments, bound)
+    with torch.no_grad():
+        value = ops.l0_penalties(*arguments, bound)
+    return _linked.penalty(value, *(link for _, link in members))
 
 
 def _one_number(module: nn.Module, value) -> Tensor:

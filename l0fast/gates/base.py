@@ -5,8 +5,8 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from ._checks import as_probability, as_size
-from .distributions import HardConcrete
+from .._checks import as_probability, as_size
+from ..distributions import HardConcrete
 
 
 class L0Gate(nn.Module):

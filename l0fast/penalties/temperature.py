@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from ._checks import as_real, positive
-from ._modules import checked_model
-from .distributions import HardConcrete
+from .._checks import as_real, positive
+from .._modules import checked_model
+from ..distributions import HardConcrete
 
 GATE_ATTRIBUTES = ("weight_gates", "channel_gates", "gates")
 """Where layers keep their gates; those of other packages (l0-python's own) are found by these names."""

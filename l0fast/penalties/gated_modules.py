@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ._modules import unchanged
-from .distributions import HardConcrete
-from .layers._base import GatedLayer
+from .._modules import unchanged
+from ..distributions import HardConcrete
+from ..layers._base import GatedLayer
 
 Answer = tuple[nn.Module, Tensor]
 """A module and what its get_l0_penalty returned."""
