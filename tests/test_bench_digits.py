@@ -25,7 +25,8 @@ def test_quick_run_writes_rows_a_table_and_a_figure(tmp_path, capsys):
         "l0fast": ["0", "1"],
     }
     for row in (row for rows in runs.values() for row in rows):
-        assert 0.3 < float(row["accuracy"]) <= 1 and 0 < float(row["zero_gates"]) < 1 and float(row["seconds"]) > 0
+        assert 0.3 < float(row["accuracy"]) <= 1 and 0 <= float(row["zero_gates"]) < 1 and float(row["seconds"]) > 0
+        assert 0.19 < float(row["expected_sparsity"]) < 0.4  # where the gates begin, and a few steps on
     assert "| test accuracy |" in capsys.readouterr().out
     assert out.with_suffix(".png").stat().st_size > 10_000 and out.with_suffix(".svg").exists()
 
