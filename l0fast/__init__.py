@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from . import pruning
 from .calibration import SparseCalibrationWeights
 from .compat import install_as_l0
 from .distributions import HardConcrete
@@ -75,5 +76,6 @@ __all__ = [
     "l0_penalties",
     "l0_penalty",
     "prune_model",
+    "pruning",
     "update_temperatures",
 ]
