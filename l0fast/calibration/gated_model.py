@@ -30,6 +30,11 @@ class GatedModel(nn.Module):
         self._matrices = MatrixCache()
         self._run: RunState | None = None
 
+    def __setstate__(self, state: dict) -> None:
+        """Also takes what l0-python has pickled; the matrix that it had cached is left behind."""
+        state = {name: value for name, value in state.items() if not name.startswith(("_cached_M_", "_cached_X_"))}
+        super().__setstate__({"_matrices": MatrixCache(), "_run": None, **state})
+
     # -- what the engine trains ---------------------------------------------------------------------------------------
 
     def _trained(self) -> dict[str, Tensor]:

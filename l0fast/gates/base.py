@@ -52,6 +52,10 @@ class L0Gate(nn.Module):
             dtype=dtype,
         )
 
+    def __setstate__(self, state: dict) -> None:
+        """Also takes what l0-python has pickled: there the temperature is kept twice, and that of the gates counts."""
+        super().__setstate__({name: value for name, value in state.items() if name != "temperature"})
+
     @property
     def temperature(self) -> float:
         """beta of the gates, above 0."""

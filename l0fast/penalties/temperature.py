@@ -122,6 +122,10 @@ class TemperatureScheduler:
         self.model = None if model is None else checked_model(model)
         self._set_temperature()
 
+    def __setstate__(self, state: dict) -> None:
+        """Also takes what l0-python has pickled, which knows no steps."""
+        self.__dict__.update({"model": None, "last_epoch": 0, **state})
+
     def get_temperature(self, epoch: int) -> float:
         """The temperature of an epoch >= 0, whatever has been stepped.
 
