@@ -34,7 +34,7 @@ from l0fast import _load
 DROPPED = 2
 """Rounds before the first that counts: memory is new to the process, caches are someone else's."""
 
-LEAST, MOST, SECONDS = 15, 200, 4.0
+LEAST, MOST, SECONDS = 15, 200, 2.5
 """Rounds of one mode of a case at least and at most, and how long they should take together."""
 
 GATED = (PEER, COMPILED, OURS, COMPOSED)
