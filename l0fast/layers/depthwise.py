@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from .._checks import as_size
+from .._modules import hooked, unchanged
 from ._base import GatedLayer
 
 
@@ -86,4 +87,4 @@ class L0DepthwiseConv2d(GatedLayer):
 
 
 def _is_plain(conv: nn.Module) -> bool:
-    return type(conv) is nn.Conv2d and not (conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks)
+    return type(conv) is nn.Conv2d and unchanged(conv, nn.Conv2d, "forward", "_conv_forward") and not hooked(conv)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from .. import _linked
 from .._checks import as_size
+from .._modules import unchanged
 from ._base import GatedLayer, checked_gate_dim
 
 
@@ -59,7 +60,8 @@ class L0Linear(GatedLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """y [..., out_features] from x [..., in_features]."""
-        if not _linked.linear_usable(input, self.weight):
+        plain = unchanged(self, GatedLayer, "masked_weight")
+        if not (plain and _linked.linear_usable(input, self.weight)):
             return F.linear(input, self.masked_weight(), self.bias)
         handover = _linked.Handover()
         v = self.gates.masked(self.weight, self.gate_dim, handover)
