@@ -2,7 +2,7 @@
 
     python benchmarks/figures.py [--csv FILE] [--out FILE.png]
 
-Of each problem and state the latest run is shown.
+Of each problem and state the latest run is shown. A CSV of bench_layers.py is drawn by layer_figure.py.
 """
 
 import argparse
@@ -66,17 +66,7 @@ def draw_panel(ax: Axes, problem: str, runs: dict, with_names: bool) -> None:
             ours = contender == "l0fast"
             ax.barh(position, median, height=0.76, color=COLOURS[contender], zorder=2)
             label = milliseconds(median) + ("" if ours else f"   {ratio_label(rows[contender])}")
-            ax.annotate(
-                *(label, (median, position)),
-                xytext=(5, 0),
-                textcoords="offset points",
-                va="center",
-                color=INK,
-                fontsize=9.5,
-                fontweight="bold" if ours else "normal",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},  # over the grid
-                zorder=3,
-            )
+            write_beside(ax, median, position, label, bold=ours)
             ticks.append(position)
             names.append(contender)
             position += STEP
@@ -88,10 +78,29 @@ def draw_panel(ax: Axes, problem: str, runs: dict, with_names: bool) -> None:
     ax.text(0, 1.025, detail, transform=ax.transAxes, color=FAINT, fontsize=9)
 
 
-def style_axis(ax: Axes, low: float, high: float) -> None:
+def axis_label(x: float) -> str:
+    return f"{x / 1000:g} s" if x >= 1000 else f"{x:g} ms"
+
+
+def write_beside(ax: Axes, x: float, y: float, label: str, bold: bool) -> None:
+    """The label of a bar that ends at (x, y), over the grid."""
+    ax.annotate(
+        *(label, (x, y)),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        color=INK,
+        fontsize=9.5,
+        fontweight="bold" if bold else "normal",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        zorder=3,
+    )
+
+
+def style_axis(ax: Axes, low: float, high: float, label=axis_label) -> None:
     ax.set_xscale("log")
     ax.set_xlim(low, high)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g} s" if x >= 1000 else f"{x:g} ms"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: label(x)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(axis="x", color=RULE, linewidth=0.8, zorder=0)
     ax.tick_params(axis="both", length=0, labelcolor=FAINT, labelsize=9)
@@ -131,8 +140,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--csv", type=Path, default=RESULTS / "calibration.csv")
     parser.add_argument("--out", type=Path, help="a .png; the .svg goes beside it (default: beside the CSV)")
     options = parser.parse_args(arguments)
-    out = options.out or options.csv.with_suffix(".png")
-    figure = draw(latest(options.csv))
+    save(draw(latest(options.csv)), options.out or options.csv.with_suffix(".png"))
+
+
+def save(figure: plt.Figure, out: Path) -> None:
+    """Writes the figure as .png and .svg beside it, prints both paths and closes the figure."""
     # Text stays text in the SVG: small, and sharp in the reader's own font.
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "l0fast"}):
         for path in (out, out.with_suffix(".svg")):

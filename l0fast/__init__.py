@@ -2,7 +2,9 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from . import pruning
 from .calibration import SparseCalibrationWeights
+from .compat import install_as_l0
 from .distributions import HardConcrete
 from .gates import FeatureGate, HybridGate, L0Gate, SampleGate
 from .layers import (
@@ -16,7 +18,15 @@ from .layers import (
     SparseMLP,
     prune_model,
 )
-from .ops import calibration_epochs_, gated_totals, hard_concrete, l0_penalties, l0_penalty
+from .ops import (
+    batch_gates,
+    calibration_epochs_,
+    gated_totals,
+    gated_weight,
+    hard_concrete,
+    l0_penalties,
+    l0_penalty,
+)
 from .penalties import (
     PenaltyTracker,
     TemperatureScheduler,
@@ -27,6 +37,7 @@ from .penalties import (
     get_sparsity_stats,
     update_temperatures,
 )
+from .sparse import SparseL0Linear
 
 try:
     __version__ = version("l0fast")
@@ -48,18 +59,23 @@ __all__ = [
     "PenaltyTracker",
     "SampleGate",
     "SparseCalibrationWeights",
+    "SparseL0Linear",
     "SparseMLP",
     "TemperatureScheduler",
+    "batch_gates",
     "calibration_epochs_",
     "compute_l0_penalty",
     "compute_l0l2_penalty",
     "compute_l2_penalty",
     "gated_totals",
+    "gated_weight",
     "get_active_parameter_count",
     "get_sparsity_stats",
     "hard_concrete",
+    "install_as_l0",
     "l0_penalties",
     "l0_penalty",
     "prune_model",
+    "pruning",
     "update_temperatures",
 ]

@@ -16,8 +16,8 @@ from . import _load, reference
 from .ops import _common
 from .ops.l0_penalty import l0_penalty_gradient
 
-LARGE = 1 << 18
-"""Elements of a weight from which :func:`linear` beats F.linear: its node costs some 20 us of Python."""
+LARGE = 1 << 16
+"""Elements of a weight from which :func:`linear` beats F.linear: its node costs some 10 us of Python."""
 
 
 class Handover:

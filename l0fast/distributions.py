@@ -126,7 +126,7 @@ class HardConcrete(nn.Module):
         """
         log_alpha = self.qz_logits
         self._link = None
-        if not self._is_plain() or log_alpha.dtype != weight.dtype:
+        if not self.is_plain() or log_alpha.dtype != weight.dtype:
             spread = weight.shape if dim is None else [-1 if d == dim else 1 for d in range(weight.dim())]
             return weight * self().reshape(spread)
         seed = self._draw_seed() if self.training else None
@@ -142,7 +142,7 @@ class HardConcrete(nn.Module):
             self._link = _Link(link, log_alpha, log_alpha._version, log_alpha.dtype, gate)
         return v
 
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether calling the module means what this class says it does."""
         return unchanged(
             self, HardConcrete, "forward", "_sample_gates", "_deterministic_gates", "_draw_seed"

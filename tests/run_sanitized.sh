@@ -16,5 +16,5 @@ export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=lib
 # Python and torch keep memory until exit: leaks are not what is looked for. PYTHONPATH: this copy, not the installed one.
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$copy"
 "$python" -c "import l0fast; assert l0fast.__file__.startswith('$copy'), l0fast.__file__"
-"$python" -m pytest -q -p no:cacheprovider tests/test_hard_concrete.py tests/test_l0_penalty.py tests/test_gated_weight.py \
+"$python" -m pytest -q -p no:cacheprovider tests/test_hard_concrete.py tests/test_l0_penalty.py tests/test_l0_penalties.py tests/test_gated_weight.py \
   tests/test_batch_gates.py tests/test_gated_totals.py tests/test_calibration_epochs.py tests/test_matrix*.py -k "not compile"

@@ -1,17 +1,129 @@
-"""Every example runs and says what its docstring promises."""
+"""Every example runs and does what its docstring promises."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
-def run(name):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "examples" / name)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+def run(name: str, *arguments: str) -> str:
+    """What the example prints. On one thread: these networks are small, and tests share the machine."""
+    if "sklearn" in (ROOT / "examples" / name).read_text():
+        pytest.importorskip("sklearn", reason="scikit-learn is not installed: no data for this example")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "examples" / name), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def numbers(pattern: str, text: str) -> list[float]:
+    """The groups of the only place where the pattern occurs, as numbers; '#' stands for a number."""
+    found = re.findall(pattern.replace("#", r"([\d.,]*\d)"), text)
+    assert len(found) == 1, f"{pattern!r} occurs {len(found)} times in\n{text}"
+    groups = found[0] if isinstance(found[0], tuple) else found
+    return [float(group.replace(",", "")) for group in groups]
+
+
+def test_gates_and_layers():
+    text = run("gates_and_layers.py")
+    zero, _, expected, count, sparsity = numbers(
+        r"#% drawn as exactly 0, #% as 1\n  expected open: # of #, sparsity #%", text
+    )
+    assert zero == pytest.approx(sparsity, abs=1) and expected / count == pytest.approx(1 - sparsity / 100, abs=1e-3)
+    assert "the same gates twice in evaluation: True" in text
+    _, of, share = numbers(r"L0Linear \[32, 50\]: # of # weights expected open\n  sparsity #%", text)
+    assert of == 3200 and 0 < share < 100
+    assert "L0Conv2d [32, 16, 6, 6]" in text and "L0DepthwiseConv2d [32, 16, 6, 6]" in text
+
+
+@pytest.mark.parametrize("arguments", [(), ("cpu",)])
+def test_train_sparse_network(arguments):
+    accuracy, zeros, weights = numbers(r"accuracy #%, #% of # weights 0", run("train_sparse_network.py", *arguments))
+    assert accuracy > 95 and zeros > 75 and weights == 64 * 128 + 128 * 128 + 128 * 10
+
+
+def test_sparse_cnn():
+    before, after, accuracy = numbers(r"before: sparsity #%\nafter: sparsity #%, accuracy #%", run("sparse_cnn.py"))
+    assert before < 20 and after > 50 and accuracy > 95
+
+
+def test_prune_channels():
+    text = run("prune_channels.py")
+    conv1, conv2, accuracy = numbers(r"open channels: conv1 #, conv2 #\naccuracy #%", text)
+    assert conv1 < 24 and conv2 < 32 and accuracy > 94
+    assert numbers(r"compact: Conv2d layers, accuracy #%", text) == [accuracy]
+    assert numbers(r"conv1: 32 -> # outputs\nconv2: 64 -> # outputs", text) == [conv1, conv2]
+    before, after = numbers(r"parameters: # -> #", text)
+    assert after < before / 4
+    assert numbers(r"largest difference: (\d\.\de-\d+)", text)[0] < 1e-5
+
+
+def test_prune_save_load():
+    text = run("prune_save_load.py")
+    ratio, nonzero, total = numbers(r"compression #x: # of #", text)
+    assert ratio > 3.5 and ratio == pytest.approx(total / nonzero, abs=0.05)
+    assert total == 64 * 128 + 128 * 128 + 128 * 10 + 128 + 128 + 10
+    size, gated = numbers(r"file # bytes, of the gated model #", text)
+    assert size < 0.6 * gated
+    before, loaded = numbers(r"accuracy #% before, #% loaded", text)
+    assert before > 94 and abs(before - loaded) <= 0.5
+
+
+def test_anneal_temperature():
+    text = run("anneal_temperature.py")
+    shares, accuracies = (
+        [[float(x) for x in pair] for pair in re.findall(pattern, text)]
+        for pattern in (
+            r"([\d.]+)% of gates between 0 and 1, ([\d.]+)% at 0",
+            r"accuracy ([\d.]+)%, with rounded gates ([\d.]+)%",
+        )
+    )
+    (fixed, _), (annealed, closed) = shares
+    assert annealed < fixed / 2 and closed > 70
+    assert min(exact for exact, _ in accuracies) > 93
+    exact, rounded = accuracies[1]
+    assert abs(exact - rounded) < 2
+
+
+def test_l0l2():
+    found = re.findall(r"accuracy ([\d.]+)%, ([\d.]+)% of weights 0, largest ([\d.]+)", run("l0l2.py"))
+    (plain, zeros, largest), (decayed, decayed_zeros, smaller) = ([float(x) for x in row] for row in found)
+    assert min(plain, decayed) > 91 and min(zeros, decayed_zeros) > 60 and smaller < largest
+
+
+def test_complete_training():
+    text = run("complete_training.py")
+    assert [float(x) for x in re.findall(r"temperature ([\d.]+)", text)] == pytest.approx([0.70, 0.47, 0.31, 0.3])
+    for name in ("task loss", "open gates"):
+        first, mean, last = numbers(rf"{name}: # at first, # on average, # at last", text)
+        assert last < mean < first and last < first / 3
+    accuracy, active, total = numbers(r"pruned: accuracy #% with # of # weights", text)
+    assert accuracy > 95 and active < 0.3 * total and total == 64 * 128 + 128 * 128 + 128 * 10
+
+
+def test_select_features():
+    text = run("select_features.py")
+    few, chosen, everything, _ = numbers(r"accuracy #% with # measurements, #% with all #", text)
+    assert 3 <= chosen <= 10 and few > everything - 3 and few > 90
+    assert len(re.findall(r"%  (?:mean|worst|\w+) ", text)) == chosen
+
+
+def test_select_samples():
+    text = run("select_samples.py")
+    (first,) = numbers(r"accuracy #% with 100 labels\n", text)
+    count, entropy, mean_entropy = numbers(r"chose # of 1247: mean entropy #, of all #", text)
+    assert 80 <= count <= 120 and entropy > 3 * mean_entropy
+    (chosen,), (at_random,) = (
+        numbers(rf"accuracy #% with {count:.0f} {way} labels", text) for way in ("chosen", "random")
+    )
+    assert chosen > first + 2 and chosen > at_random
 
 
 def test_calibrate_survey():
@@ -19,3 +131,21 @@ def test_calibrate_survey():
     words = run("calibrate_survey.py").split()
     records, error = int(words[0].replace(",", "")), float(words[-1].rstrip("%"))
     assert 4275 <= records <= 4726 and error < 1.85
+
+
+def test_calibrate_households():
+    text = run("calibrate_households.py")
+    by_gates, at_random, population = numbers(r"# tax units by gates, # at random; population #", text)
+    assert 700 <= by_gates <= 1300 and at_random == 3000
+    errors = []
+    for way in ("gates and random", "random alone"):
+        count, _, total, error = numbers(rf"{way}: # weights, mean #, sum #, error #%", text)
+        assert count == by_gates + at_random and total == population
+        errors.append(error)
+    assert errors[0] < 2 and errors[0] < errors[1] / 4
+
+
+def test_every_example_is_tested_and_listed():
+    tests, listed = Path(__file__).read_text(), (ROOT / "examples" / "README.md").read_text()
+    for name in EXAMPLES:
+        assert f'run("{name}"' in tests and f"[`{name}`]({name})" in listed, name

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import constants as c
 from .. import reference
+from .gated_model import GatedModel
 from .objective import Objective
 from .state import RunState
 
@@ -16,11 +17,10 @@ WEIGHT_HOOKS = ("get_weights", "_sample_gates", "get_deterministic_gates", "_con
 FIT_HOOKS = (*WEIGHT_HOOKS, "forward", "get_l0_penalty", "get_l2_penalty")
 
 
-def overridden(model, names: tuple[str, ...]) -> list[str]:
-    """The methods among names that the model's class has of its own."""
-    from .model import SparseCalibrationWeights
-
-    return [n for n in names if getattr(type(model), n) is not getattr(SparseCalibrationWeights, n)]
+def overridden(model, names: tuple[str, ...]) -> bool:
+    """Whether the model's class, or the model itself, has one of these methods of its own."""
+    ours = next(cls for cls in type(model).__mro__ if GatedModel in cls.__bases__)
+    return any(name in vars(model) or getattr(type(model), name) is not getattr(ours, name) for name in names)
 
 
 def totals(model, M, deterministic: bool) -> Tensor:
@@ -57,9 +57,10 @@ def epochs(model, run: RunState, M, objective: Objective, options, count: int) -
 
 
 def _adam(model, run: RunState, lr: float) -> torch.optim.Adam:
-    """Adam on the model's two parameters, its moments being the run's own tensors."""
-    adam = torch.optim.Adam([model.log_weight, model.log_alpha], lr, (c.ADAM_BETA1, c.ADAM_BETA2), c.ADAM_EPSILON)
-    for name, parameter in (("weight", model.log_weight), ("alpha", model.log_alpha)):
+    """Adam on the model's parameters, its moments being the run's own tensors."""
+    trained = model._trained()
+    adam = torch.optim.Adam(trained.values(), lr, (c.ADAM_BETA1, c.ADAM_BETA2), c.ADAM_EPSILON)
+    for name, parameter in trained.items():
         adam.state[parameter] = {
             "step": torch.tensor(float(run.epoch)),
             "exp_avg": run.moments[f"{name}_exp_avg"],

@@ -34,7 +34,7 @@ def initial_log_alpha(init_keep_prob, n_features: int, device: torch.device) -> 
     return torch.log(keep / (1 - keep)).clamp(-FROZEN, FROZEN)
 
 
-def check_gate_options(n_features, beta, gamma, zeta, log_weight_jitter_sd, log_alpha_jitter_sd) -> None:
+def check_gate_options(n_features, beta, gamma, zeta, log_weight_jitter_sd=0.0, log_alpha_jitter_sd=0.0) -> None:
     """Raises TypeError or ValueError for the first of the constructor's scalars that is out of range."""
     if isinstance(n_features, bool) or not isinstance(n_features, int | np.integer):
         raise TypeError(f"n_features: expected an int, got {type(n_features).__name__}")

@@ -8,15 +8,15 @@ from .. import constants as c
 from .. import ops
 from . import checkpoint as checkpoints
 from . import hooks
-from .hooks import WEIGHT_HOOKS, overridden
+from .chunks import FitOptions
+from .gated_model import GatedModel
+from .hooks import FIT_HOOKS, WEIGHT_HOOKS, overridden
 from .initial import check_gate_options, initial_log_alpha, initial_log_weight
-from .matrix import MatrixCache, PackedMatrix
 from .objective import build_objective
-from .state import RunState
-from .trainer import FitOptions, train
+from .trainer import train
 
 
-class SparseCalibrationWeights(nn.Module):
+class SparseCalibrationWeights(GatedModel):
     """Positive weights for records, most of them exactly 0, whose totals meet given targets.
 
     ``w_i = exp(log_weight_i) z_i`` with a Hard Concrete gate ``z_i`` (:func:`l0fast.ops.hard_concrete`). :meth:`fit`
@@ -48,8 +48,6 @@ class SparseCalibrationWeights(nn.Module):
     Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312); DESIGN 3.
     """
 
-    LOG_ALPHA_BOUND: float = c.LOG_ALPHA_BOUND
-
     def __init__(
         self,
         n_features: int,
@@ -64,74 +62,34 @@ class SparseCalibrationWeights(nn.Module):
         use_gates: bool = True,
         seed: int | None = None,
     ):
-        super().__init__()
         check_gate_options(n_features, beta, gamma, zeta, log_weight_jitter_sd, log_alpha_jitter_sd)
-        self.n_features = n_features
-        self.beta = beta
-        self.gamma = gamma
-        self.zeta = zeta
+        super().__init__(n_features, beta, gamma, zeta, device, seed)
         self.log_weight_jitter_sd = log_weight_jitter_sd
         self.log_alpha_jitter_sd = log_alpha_jitter_sd
-        self.device = torch.device(device)
         self.use_gates = use_gates
-        self.seed = seed
-        self._generator = None
-        if seed is not None:
-            self._generator = torch.Generator(device=self.device)
-            self._generator.manual_seed(int(seed))
         self.log_weight = nn.Parameter(initial_log_weight(init_weights, n_features, self.device))
         log_alpha = initial_log_alpha(init_keep_prob, n_features, self.device)
         if log_alpha_jitter_sd > 0:
             log_alpha += self._normal() * log_alpha_jitter_sd
         self.log_alpha = nn.Parameter(log_alpha)
-        self._matrices = MatrixCache()
-        self._run: RunState | None = None
 
-    # -- draws -------------------------------------------------------------------------------------------------------
+    def _trained(self) -> dict[str, Tensor]:
+        return {"weight": self.log_weight, "alpha": self.log_alpha}
 
-    def _normal(self) -> Tensor:
-        return torch.randn(self.n_features, generator=self._generator, device=self.device)
+    def _engine_options(self) -> dict:
+        return {"link": c.LINK_EXP, "gates": self.use_gates, **self._gate_options()}
 
-    def _draw_seed(self) -> Tensor:
-        """A fresh noise seed from the model's generator, or from torch's global one."""
-        return torch.empty(1, dtype=torch.int64, device=self.device).random_(generator=self._generator)
+    def _by_hand(self) -> bool:
+        """Whether the epochs go through the methods, which a subclass has overridden."""
+        return overridden(self, FIT_HOOKS)
 
-    # -- gates and weights -------------------------------------------------------------------------------------------
-
-    def _gate_options(self) -> dict:
-        return {"temperature": self.beta, "gamma": self.gamma, "zeta": self.zeta, "bound": self.LOG_ALPHA_BOUND}
-
-    def _sample_gates(self) -> Tensor:
-        """Gates [n] with fresh noise."""
-        return ops.hard_concrete(self.log_alpha, self._draw_seed(), **self._gate_options())
-
-    def get_deterministic_gates(self) -> Tensor:
-        """Gates [n] without noise, in [0, 1]: ``clamp(sigmoid(log_alpha / beta) (zeta - gamma) + gamma, 0, 1)``."""
-        return ops.hard_concrete(self.log_alpha, **self._gate_options())
+    # -- weights and totals ------------------------------------------------------------------------------------------
 
     def get_weights(self, deterministic: bool = False) -> Tensor:
         """Weights [n], at least 0: ``exp(log_weight) z``; z sampled, deterministic, or 1 without gates."""
         if not self.use_gates:
             return torch.exp(self.log_weight)
         return torch.exp(self.log_weight) * (self.get_deterministic_gates() if deterministic else self._sample_gates())
-
-    def pack(self, M) -> PackedMatrix:
-        """M as resident compressed columns: packed once, and again only when its content has changed.
-
-        Raises:
-            TypeError, ValueError: see :func:`l0fast.calibration.matrix.pack`; or M has not n_features columns.
-        """
-        matrix = self._matrices.get(M, self.log_weight.dtype, self.log_weight.device)
-        if matrix.n_records != self.n_features:
-            raise ValueError(f"M: expected {self.n_features} columns (n_features), got shape {tuple(matrix.shape)}")
-        return matrix
-
-    def _convert_sparse_to_torch(self, M) -> Tensor:
-        """M as a torch COO tensor of the parameters' dtype: for subclasses; l0fast itself multiplies packed columns."""
-        matrix = self.pack(M).to_scipy().tocoo()
-        indices = torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64))
-        values = torch.from_numpy(matrix.data).to(self.log_weight.dtype)
-        return torch.sparse_coo_tensor(indices, values, matrix.shape, check_invariants=False).to(self.log_weight.device)
 
     def forward(self, M, deterministic: bool = False) -> Tensor:
         """Totals M w [n_targets], differentiable in log_weight and log_alpha.
@@ -146,8 +104,7 @@ class SparseCalibrationWeights(nn.Module):
         seed = None if deterministic or not self.use_gates else self._draw_seed()
         totals, _ = ops.gated_totals(
             *(self.log_weight, self.log_alpha, matrix.indptr, matrix.rows, matrix.values, matrix.n_targets, seed),
-            gates=self.use_gates,
-            **self._gate_options(),
+            **self._engine_options(),
         )
         return totals
 
@@ -157,10 +114,6 @@ class SparseCalibrationWeights(nn.Module):
             return self.forward(M, deterministic=True)
 
     # -- penalties and counts ----------------------------------------------------------------------------------------
-
-    def get_l0_penalty(self) -> Tensor:
-        """Expected number of open gates, a scalar in [0, n]: see :func:`l0fast.ops.l0_penalty`."""
-        return ops.l0_penalty(self.log_alpha, **self._gate_options())
 
     def get_l2_penalty(self) -> Tensor:
         """Sum of squared weights before gates, a scalar: ``sum exp(log_weight)^2``."""
@@ -179,14 +132,6 @@ class SparseCalibrationWeights(nn.Module):
             return {"indices": active.nonzero().squeeze(1), "values": weights[active], "count": int(active.sum())}
 
     # -- training ----------------------------------------------------------------------------------------------------
-
-    @property
-    def epoch(self) -> int:
-        return 0 if self._run is None else self._run.epoch
-
-    @property
-    def history(self) -> dict[str, np.ndarray]:
-        return RunState.empty_history() if self._run is None else self._run.history()
 
     def fit(
         self,

@@ -68,7 +68,7 @@ def build_objective(
     """
     if loss_type not in LOSS_TYPES:
         raise ValueError(f"loss_type: expected one of {', '.join(LOSS_TYPES)}, got {loss_type!r}")
-    targets = _vector("y", y, n_targets)
+    targets = finite_vector("y", y, n_targets)
     if loss_type == "mse":
         scales = np.ones(n_targets)
     elif loss_type == "relative":
@@ -76,7 +76,7 @@ def build_objective(
     else:
         scales = np.maximum(np.abs(targets), 1)
     if target_scales is not None:
-        scales = _vector("target_scales", target_scales, n_targets, scalar=True)
+        scales = finite_vector("target_scales", target_scales, n_targets, scalar=True)
     if (zero := np.flatnonzero(scales == 0)).size:
         if target_scales is not None:
             raise ValueError(f"target_scales: expected non-zero scales, got 0 at target {zero[0]}")
@@ -106,10 +106,13 @@ def build_objective(
     )
 
 
-def _vector(name: str, x, length: int, scalar: bool = False) -> np.ndarray:
-    """A finite float64 vector of the given length; a copy, so that the caller may change x afterwards."""
+def finite_vector(name: str, x, length: int, scalar: bool = False, item: str = "target") -> np.ndarray:
+    """A finite float64 vector of the given length, one for each item; a copy, so that the caller may change x."""
     if isinstance(x, Tensor):
-        x = x.detach().cpu().numpy()
+        x = x.detach().cpu()
+        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()  # NumPy has no bfloat16
+    if np.iscomplexobj(x):
+        raise TypeError(f"{name}: expected real numbers, got complex ones")
     try:
         array = np.array(x, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -117,9 +120,9 @@ def _vector(name: str, x, length: int, scalar: bool = False) -> np.ndarray:
     if scalar and array.ndim == 0:
         array = np.full(length, float(array))
     if array.shape != (length,):
-        raise ValueError(f"{name}: expected shape ({length},), one for each target, got {array.shape}")
+        raise ValueError(f"{name}: expected shape ({length},), one for each {item}, got {array.shape}")
     if (bad := np.flatnonzero(~np.isfinite(array))).size:
-        raise ValueError(f"{name}: expected finite values, got {array[bad[0]]} at target {bad[0]}")
+        raise ValueError(f"{name}: expected finite values, got {array[bad[0]]} at {item} {bad[0]}")
     return array
 
 
@@ -132,7 +135,7 @@ def _tolerances(target_tolerances, n_targets: int, loss_type: str) -> np.ndarray
         return None
     if target_tolerances is None:
         raise ValueError("target_tolerances: loss_type 'relative_epsilon' needs them, got None")
-    tolerances = _vector("target_tolerances", target_tolerances, n_targets, scalar=True)
+    tolerances = finite_vector("target_tolerances", target_tolerances, n_targets, scalar=True)
     if (bad := np.flatnonzero(tolerances < 0)).size:
         raise ValueError(
             f"target_tolerances: expected non-negative values, got {tolerances[bad[0]]} at target {bad[0]}"
@@ -144,7 +147,7 @@ def _omega(n_targets, target_weights, target_groups, normalize_groups, group_mul
     """omega [n_targets] and the codes of the groups."""
     omega = np.ones(n_targets)
     if target_weights is not None:
-        omega = _vector("target_weights", target_weights, n_targets, scalar=True)
+        omega = finite_vector("target_weights", target_weights, n_targets, scalar=True)
         if (bad := np.flatnonzero(omega < 0)).size:
             raise ValueError(f"target_weights: expected non-negative values, got {omega[bad[0]]} at target {bad[0]}")
         if not omega.any():

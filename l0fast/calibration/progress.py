@@ -12,17 +12,19 @@ WEIGHT_BINS = (0.01, 0.1, 1, 10, 1000)
 class Reporter:
     """Looks at a run every verbose_freq epochs; a context manager, because of the progress bar."""
 
-    def __init__(self, model, M, objective, options):
-        self.model, self.M, self.objective, self.options = model, M, objective, options
+    task = "fitting"
+
+    def __init__(self, model, options):
+        self.model, self.options = model, options
         self.bar = None
 
     def __enter__(self):
-        if self.options.verbose is True:
-            print(self._groups_line())
+        if self.options.verbose is True and (line := self.opening()):
+            print(line)
         elif self.options.verbose == "bar":
             from tqdm.auto import tqdm
 
-            self.bar = tqdm(total=self.options.epochs, unit="epoch", desc="calibrating")
+            self.bar = tqdm(total=self.options.epochs, unit="epoch", desc=self.task)
         return self
 
     def __exit__(self, *_):
@@ -38,14 +40,54 @@ class Reporter:
         wanted = options.callback is not None and (regular or last)
         if not wanted and not (options.verbose and regular):
             return
-        weights, errors = self._deterministic()
-        metrics = self._metrics(weights, errors)
+        metrics = self.metrics()
         if options.verbose is True and regular:
-            print(self._line(metrics, weights, errors))
+            print(self.line(metrics))
         if self.bar is not None:
-            self.bar.set_postfix({"error": f"{metrics['mean_error']:.3%}", "active": metrics["active"]})
+            self.bar.set_postfix(self.postfix(metrics))
         if wanted:
             options.callback(self.model.epoch, metrics)
+
+    def metrics(self) -> dict:
+        """What the callback gets: here, of the last epoch."""
+        last = self.model._run.metrics[-1][-1]
+        return {
+            "loss": float(last[0]),
+            "data_loss": float(last[1]),
+            "expected_active": float(last[2]),
+            "open_gates": int(last[3]),
+        }
+
+    def opening(self) -> str | None:
+        """A line before the first epoch."""
+        return None
+
+    def line(self, metrics: dict) -> str:
+        raise NotImplementedError
+
+    def postfix(self, metrics: dict) -> dict:
+        """What stands behind the progress bar."""
+        raise NotImplementedError
+
+
+class CalibrationReporter(Reporter):
+    task = "calibrating"
+
+    def __init__(self, model, options, M, objective):
+        super().__init__(model, options)
+        self.M, self.objective = M, objective
+
+    def metrics(self) -> dict:
+        self.weights, self.errors = self._deterministic()
+        return {
+            **super().metrics(),
+            "active": int((self.weights > 0).sum()),
+            "mean_error": float(self.errors.mean()),
+            "max_error": float(self.errors.max()),
+        }
+
+    def postfix(self, metrics: dict) -> dict:
+        return {"error": f"{metrics['mean_error']:.3%}", "active": metrics["active"]}
 
     def _deterministic(self) -> tuple[Tensor, Tensor]:
         """Weights [n_records] without noise and relative errors [n_targets] |y - M w| / |y + 1|, as l0-python's."""
@@ -56,25 +98,14 @@ class Reporter:
         # A target of -1 has no such error; max(|y + 1|, tiny) keeps the report finite where the loss allows it.
         return weights, (targets - totals).abs() / (targets + 1).abs().clamp(min=1e-300)
 
-    def _metrics(self, weights: Tensor, errors: Tensor) -> dict:
-        last = self.model._run.metrics[-1][-1]
-        return {
-            "loss": float(last[0]),
-            "data_loss": float(last[1]),
-            "expected_active": float(last[2]),
-            "open_gates": int(last[3]),
-            "active": int((weights > 0).sum()),
-            "mean_error": float(errors.mean()),
-            "max_error": float(errors.max()),
-        }
-
-    def _groups_line(self) -> str:
+    def opening(self) -> str:
         groups = self.objective.groups
         if groups is None:
             return "Groups: none (uniform weights)"
         return f"Groups: {groups.max() + 1} groups"
 
-    def _line(self, metrics: dict, weights: Tensor, errors: Tensor) -> str:
+    def line(self, metrics: dict) -> str:
+        weights, errors = self.weights, self.errors
         label, mean = "mean_error", metrics["mean_error"]
         if self.objective.groups is not None:
             label = "mean_group_mare"

@@ -19,7 +19,7 @@ class RunState:
     seed: Tensor
     """int64 [1]; epoch e draws from (seed, stream = e)."""
     moments: dict[str, Tensor]
-    """MOMENTS, each [n_records]."""
+    """MOMENTS, each [n_records]; a model with a bias has two more, [1]."""
     epoch: int = 0
     metrics: list[np.ndarray] = field(default_factory=list)
     """Chunks [epochs, 4] in the order of HISTORY."""
@@ -29,8 +29,13 @@ class RunState:
     """The checkpoint's path, until the first resume has compared the signature."""
 
     @classmethod
-    def new(cls, seed: Tensor, like: Tensor) -> "RunState":
-        return cls(seed, {name: torch.zeros_like(like, requires_grad=False) for name in MOMENTS})
+    def new(cls, seed: Tensor, trained: dict[str, Tensor]) -> "RunState":
+        """Before its first epoch; trained as GatedModel._trained gives it."""
+        moments = {}
+        for name, like in trained.items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                moments[f"{name}_{moment}"] = torch.zeros_like(like, requires_grad=False)
+        return cls(seed, moments)
 
     def history(self) -> dict[str, np.ndarray]:
         table = np.concatenate([np.empty((0, len(HISTORY))), *self.metrics])
@@ -39,3 +44,16 @@ class RunState:
     @staticmethod
     def empty_history() -> dict[str, np.ndarray]:
         return {name: np.empty(0) for name in HISTORY}
+
+
+def check_parameters(**parameters: Tensor) -> None:
+    """Raises ValueError for the first that is not finite, by name.
+
+    An infinite log_alpha is a gate that is always open or closed, as l0-python's checkpoints may hold it.
+    """
+    for name, parameter in parameters.items():
+        values = parameter.detach()
+        bad = torch.isnan(values) if name == "log_alpha" else ~torch.isfinite(values)
+        if bad.any():
+            first = int(bad.nonzero()[0])
+            raise ValueError(f"{name}: expected finite parameters, got {values[first].item()} at record {first}")

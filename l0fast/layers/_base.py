@@ -40,6 +40,10 @@ class GatedLayer(nn.Module):
         self.gate_dim = gate_dim
         setattr(self, GATE_NAMES[gate_dim is not None], gates)
 
+    def __setstate__(self, state: dict) -> None:
+        """Also takes what l0-python has pickled, which has no gate_dim."""
+        super().__setstate__({"gate_dim": 0 if "channel_gates" in state["_modules"] else None, **state})
+
     @property
     def gates(self) -> HardConcrete:
         """The layer's gates, whatever their name."""

@@ -62,6 +62,10 @@ class _GatedConv(GatedLayer):
         self._make_gates(elements, gate_dim, temperature, init_sparsity, eval_temperature, **placed)
         self.reset_parameters()
 
+    def __setstate__(self, state: dict) -> None:
+        """Also takes what l0-python has pickled, whose convolutions have none of these three."""
+        super().__setstate__({"dilation": 1, "groups": 1, "padding_mode": "zeros", **state})
+
     def _sizes(self, name: str, value) -> tuple[int, ...]:
         sizes = tuple(value) if isinstance(value, Sequence) else (value,) * self.spatial_dims
         if len(sizes) != self.spatial_dims:

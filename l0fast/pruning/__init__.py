@@ -3,5 +3,7 @@
 from ..layers.prune import prune_model
 from .compact import CompactReport, compact
 from .materialize import materialize
+from .sparse_linear import SparseLinear
+from .to_sparse import SparseChoice, to_sparse
 
-__all__ = ["CompactReport", "compact", "materialize", "prune_model"]
+__all__ = ["CompactReport", "SparseChoice", "SparseLinear", "compact", "materialize", "prune_model", "to_sparse"]

@@ -78,7 +78,7 @@ def in_dim(layer: nn.Module) -> int:
 
 def closed_outputs(layer: nn.Module) -> Tensor:
     """Whether each output's weights are all 0, so that it is its bias whatever the input. Shape [out_channels]."""
-    if type(layer) in (*MIXING, nn.Embedding):
+    if type(layer) in (*MIXING, nn.Embedding) and not is_grouped(layer):
         return (layer.weight.detach() == 0).movedim(out_dim(layer), 0).flatten(1).all(1).cpu()
     return torch.zeros(out_channels(layer), dtype=torch.bool)
 

@@ -45,7 +45,8 @@ class Plan:
 
     Attributes:
         removed: numbers of the sets of channels that go. reasons: why a set stays, by number.
-        carrier_of: for a set that goes, the set whose channel takes over its constant where zero padding forbids a bias.
+        carrier_of: for a set that goes, the set whose channel takes over its constant where zero
+            padding forbids a bias.
     """
 
     def __init__(self, tracer: Tracer, banned: dict[Cluster, str]):
@@ -77,11 +78,7 @@ class Plan:
                 members.outputs.append((ports, index))
                 if closed[index]:
                     members.closed.append((ports.name, index))
-            if (
-                type(ports.layer) in ch.MIXING
-                and ports.layer in tracer.constants
-                and not ch.is_per_channel(ports.layer)
-            ):
+            if ports.layer in tracer.constants:
                 unread = ch.unread_inputs(ports.layer).tolist() if not ch.is_grouped(ports.layer) else None
                 values = tracer.constants[ports.layer].tolist()
                 for index, channel in enumerate(ports.inputs):

@@ -203,7 +203,7 @@ def constant_channels(x: Tensor, fixed: Tensor, axis: int) -> Tensor:
     """
     over = [d for d in range(x.dim()) if d != axis]
     fixed = (fixed.amin(over) if over else fixed).expand(x.shape[axis]).cpu()
-    if x.numel() == 0 or not fixed.any():
+    if x.is_complex() or not fixed.any():
         return torch.full((x.shape[axis],), torch.nan, dtype=torch.float64)
     low, high = (x.detach().amin(over), x.detach().amax(over)) if over else (x, x)
     eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0

@@ -69,8 +69,8 @@ def compact(
             of the last place for half precision.
 
     Returns:
-        The compact model in evaluation mode, and a :class:`CompactReport`. Outputs keep their shapes, and every layer at
-        least one channel.
+        The compact model in evaluation mode, and a :class:`CompactReport`. Outputs keep their shapes, and every layer
+        at least one channel.
 
     Raises:
         TypeError, ValueError: an argument, or a gated layer that cannot be materialized, by name; also where the model

@@ -29,6 +29,8 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     device, ``requires_grad`` and the names of the modules stay; a layer used in several places stays one layer. The
     result computes exactly what the model computes in evaluation, and exports with torch.export and torch.onnx.
 
+    A gated weight that others share (tied embeddings) parts from them: they read it without gates, before and after.
+
     Args:
         model: holds :class:`l0fast.layers.GatedLayer` modules at any depth, or is one.
         inplace: False leaves the model as it is and works on a deep copy.

@@ -5,8 +5,8 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from ._checks import as_probability, as_size
-from .distributions import HardConcrete
+from .._checks import as_probability, as_size
+from ..distributions import HardConcrete
 
 
 class L0Gate(nn.Module):
@@ -51,6 +51,10 @@ class L0Gate(nn.Module):
             device=device,
             dtype=dtype,
         )
+
+    def __setstate__(self, state: dict) -> None:
+        """Also takes what l0-python has pickled: there the temperature is kept twice, and that of the gates counts."""
+        super().__setstate__({name: value for name, value in state.items() if name != "temperature"})
 
     @property
     def temperature(self) -> float:

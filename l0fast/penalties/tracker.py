@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ._atomic import atomic_write
+from .._atomic import atomic_write
 
 REPORT_HINT = 'plotting needs matplotlib: python -m pip install "l0fast[report]"'
 

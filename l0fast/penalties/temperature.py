@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from ._checks import as_real, positive
-from ._modules import checked_model
-from .distributions import HardConcrete
+from .._checks import as_real, positive
+from .._modules import checked_model
+from ..distributions import HardConcrete
 
 GATE_ATTRIBUTES = ("weight_gates", "channel_gates", "gates")
 """Where layers keep their gates; those of other packages (l0-python's own) are found by these names."""
@@ -121,6 +121,10 @@ class TemperatureScheduler:
         self.last_epoch = int(last_epoch) + 1
         self.model = None if model is None else checked_model(model)
         self._set_temperature()
+
+    def __setstate__(self, state: dict) -> None:
+        """Also takes what l0-python has pickled, which knows no steps."""
+        self.__dict__.update({"model": None, "last_epoch": 0, **state})
 
     def get_temperature(self, epoch: int) -> float:
         """The temperature of an epoch >= 0, whatever has been stepped.

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import _linked, ops
-from ._gated_modules import named_gated_modules, split_penalties
-from ._modules import checked_model
-from ._temperature import TemperatureScheduler, update_temperatures
-from ._tracker import PenaltyTracker
-from .layers._base import GatedLayer
-from .layers.depthwise import L0DepthwiseConv2d
+from .. import _linked, ops
+from .._modules import checked_model
+from ..layers._base import GatedLayer
+from ..layers.depthwise import L0DepthwiseConv2d
+from .gated_modules import named_gated_modules, split_penalties
+from .temperature import TemperatureScheduler, update_temperatures
+from .tracker import PenaltyTracker
 
 __all__ = [
     "PenaltyTracker",

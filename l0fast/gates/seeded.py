@@ -6,9 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from . import ops
-from ._modules import unchanged
-from .distributions import HardConcrete
+from .. import ops
+from ..distributions import HardConcrete
 
 
 def sampled_gates(gates: nn.Module, generator: torch.Generator) -> Tensor:
@@ -17,21 +16,13 @@ def sampled_gates(gates: nn.Module, generator: torch.Generator) -> Tensor:
     HardConcrete takes its noise as an argument. Any other module, or a HardConcrete with methods or hooks of its own,
     is called with torch's global generators seeded for the time of the call.
     """
-    if isinstance(gates, HardConcrete) and _is_plain(gates):
+    if isinstance(gates, HardConcrete) and gates.is_plain():
         if not gates.training:
             return gates()
         seed = torch.randint(0, 2**63 - 1, (1,), generator=generator, device="cpu").to(gates.qz_logits.device)
         return ops.hard_concrete(gates.qz_logits, seed, **gates._gate_options())
     with reseeded(generator, devices={p.device for p in gates.parameters()}):
         return gates()
-
-
-def _is_plain(gates: HardConcrete) -> bool:
-    return (
-        unchanged(gates, HardConcrete, "forward", "_sample_gates", "_deterministic_gates", "_draw_seed")
-        and not (gates._forward_hooks or gates._forward_pre_hooks)
-        and gates.qz_logits.dtype in (torch.float32, torch.float64)
-    )
 
 
 @contextmanager

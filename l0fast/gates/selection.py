@@ -7,12 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._checks import as_probability, as_real, as_size
-from ._gate import L0Gate, above, check_items
-from ._modules import unchanged
-from ._seeded import reseeded, sampled_gates
-
-__all__ = ["FeatureGate", "HybridGate", "L0Gate", "SampleGate"]
+from .._checks import as_probability, as_real, as_size
+from .._modules import unchanged
+from .base import L0Gate, above, check_items
+from .seeded import reseeded, sampled_gates
 
 WEIGHT_FLOOR = 1e-8
 """A gated weight counts as selected above it."""

@@ -1,0 +1,131 @@
+"""Runs epochs in chunks: the engine does many at once, Python looks in between for Ctrl-C, reports and checkpoints."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from .progress import Reporter
+from .state import RunState
+
+CHUNK_SECONDS = 0.4
+"""A chunk of epochs aims at this: a call checks the matrix and makes one forward pass more than it has epochs, so it
+should have many; Ctrl-C waits for it, so it should be well under a second."""
+
+CHUNK_GROWTH = 8
+"""From one epoch, whose time nobody knows, to the right number in two or three calls."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    lambda_l0: float
+    lambda_l2: float
+    lr: float
+    epochs: int
+    loss_type: str
+    verbose: bool | str
+    verbose_freq: int
+    callback: Callable[[int, dict], None] | None
+    resume: bool
+    checkpoint: str | None
+    checkpoint_freq: int
+
+    def __post_init__(self):
+        for name in ("lambda_l0", "lambda_l2", "lr"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}: expected a finite non-negative number, got {value}")
+        for name, least in (("epochs", 0), ("verbose_freq", 1), ("checkpoint_freq", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+            if value < least:
+                raise ValueError(f"{name}: expected at least {least}, got {value}")
+        if self.verbose not in (True, False, "bar"):
+            raise ValueError(f'verbose: expected True, False or "bar", got {self.verbose!r}')
+        if self.callback is not None and not callable(self.callback):
+            raise TypeError(f"callback: expected a function of (epoch, metrics), got {type(self.callback).__name__}")
+
+    def next_stop(self, epoch: int, last: int) -> int:
+        """The next epoch at which somebody wants to look. Counted in the whole run: round numbers stay."""
+        stops = [last]
+        if self.verbose or self.callback is not None:
+            stops.append((epoch // self.verbose_freq + 1) * self.verbose_freq)
+        if self.checkpoint is not None:
+            stops.append((epoch // self.checkpoint_freq + 1) * self.checkpoint_freq)
+        return min(stops)
+
+
+def run_chunks(
+    run: RunState,
+    options: FitOptions,
+    epochs: Callable[[int], np.ndarray],
+    reporter: Reporter,
+    advice: str,
+    save: Callable[[], None] | None = None,
+) -> None:
+    """Runs options.epochs epochs.
+
+    Args:
+        run: counts the epochs and takes their metrics.
+        epochs: runs that many epochs; returns their metrics [count, 4] as ops.calibration_epochs_ does.
+        advice: what may help when the loss leaves the finite numbers.
+        save: writes a checkpoint, or None.
+
+    Raises:
+        FloatingPointError, KeyboardInterrupt: as SparseCalibrationWeights.fit.
+    """
+    last, chunk = run.epoch + options.epochs, 1
+    with _held_interrupt(run) as interrupted, reporter:
+        while run.epoch < last and not interrupted():
+            left = options.next_stop(run.epoch, last) - run.epoch
+            count = left if 2 * left < 3 * chunk else chunk  # no short call at the end
+            began = time.perf_counter()
+            metrics = epochs(count)
+            seconds = time.perf_counter() - began
+            finished = _record(run, metrics, options)
+            if finished < count:
+                loss = metrics[finished, 0]
+                raise FloatingPointError(
+                    f"fit: the data loss became {loss} at epoch {run.epoch + 1}; the parameters are those before it; "
+                    f"{advice} may help"
+                )
+            chunk = max(1, min(CHUNK_GROWTH * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
+            reporter.after(finished, run.epoch == last)
+            due = run.epoch % options.checkpoint_freq == 0 or run.epoch == last or interrupted()
+            if save is not None and due:
+                save()
+
+
+def _record(run: RunState, metrics: np.ndarray, options: FitOptions) -> int:
+    """Adds the finished epochs to the run; returns how many they are."""
+    broken = np.flatnonzero(~np.isfinite(metrics[:, 0]))
+    finished = int(broken[0]) if broken.size else len(metrics)
+    data, probability, squares, open_gates = metrics[:finished].T
+    loss = data + options.lambda_l0 * probability + options.lambda_l2 * squares
+    run.metrics.append(np.stack([loss, data, probability, open_gates], axis=1))
+    run.epoch += finished
+    return finished
+
+
+@contextmanager
+def _held_interrupt(run: RunState):
+    """Ctrl-C is noted while an epoch runs and obeyed after it, so that epoch count, moments and parameters agree."""
+    noted = []
+    in_main = threading.current_thread() is threading.main_thread()
+    # A process that ignores Ctrl-C (nohup, a shell's background job) goes on ignoring it.
+    if not in_main or signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+        yield lambda: False
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: noted.append(True))
+    try:
+        yield lambda: bool(noted)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if noted:
+        raise KeyboardInterrupt(f"fit: stopped after {run.epoch} epochs; fit(..., resume=True) continues")

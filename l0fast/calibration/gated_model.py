@@ -1,0 +1,105 @@
+"""What the models on the calibration engine share: gates, their noise, the packed matrix and the run."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import constants as c
+from .. import ops
+from .matrix import MatrixCache, PackedMatrix
+from .state import RunState
+
+
+class GatedModel(nn.Module):
+    """Base of the models with one gate for each column of a sparse matrix. A subclass sets the parameter log_alpha."""
+
+    LOG_ALPHA_BOUND: float = c.LOG_ALPHA_BOUND
+
+    def __init__(self, n_features: int, beta: float, gamma: float, zeta: float, device, seed: int | None):
+        super().__init__()
+        self.n_features = n_features
+        self.beta = beta
+        self.gamma = gamma
+        self.zeta = zeta
+        self.device = torch.device(device)
+        self.seed = seed
+        self._generator = None
+        if seed is not None:
+            self._generator = torch.Generator(device=self.device)
+            self._generator.manual_seed(int(seed))
+        self._matrices = MatrixCache()
+        self._run: RunState | None = None
+
+    def __setstate__(self, state: dict) -> None:
+        """Also takes what l0-python has pickled; the matrix that it had cached is left behind."""
+        state = {name: value for name, value in state.items() if not name.startswith(("_cached_M_", "_cached_X_"))}
+        super().__setstate__({"_matrices": MatrixCache(), "_run": None, **state})
+
+    # -- what the engine trains ---------------------------------------------------------------------------------------
+
+    def _trained(self) -> dict[str, Tensor]:
+        """'weight' and 'alpha' [n_features], and 'bias' [1] if there is one; the moments in RunState have these names.
+
+        The weight is the engine's parameter: under LINK_EXP the logarithm of the weight.
+        """
+        raise NotImplementedError
+
+    def _engine_options(self) -> dict:
+        """Keyword arguments of ops.calibration_epochs_ and ops.gated_totals that the model decides."""
+        raise NotImplementedError
+
+    # -- draws --------------------------------------------------------------------------------------------------------
+
+    def _normal(self) -> Tensor:
+        return torch.randn(self.n_features, generator=self._generator, device=self.device)
+
+    def _draw_seed(self) -> Tensor:
+        """A fresh noise seed from the model's generator, or from torch's global one."""
+        return torch.empty(1, dtype=torch.int64, device=self.device).random_(generator=self._generator)
+
+    # -- gates --------------------------------------------------------------------------------------------------------
+
+    def _gate_options(self) -> dict:
+        return {"temperature": self.beta, "gamma": self.gamma, "zeta": self.zeta, "bound": self.LOG_ALPHA_BOUND}
+
+    def _sample_gates(self) -> Tensor:
+        """Gates [n] with fresh noise."""
+        return ops.hard_concrete(self.log_alpha, self._draw_seed(), **self._gate_options())
+
+    def get_deterministic_gates(self) -> Tensor:
+        """Gates [n] without noise, in [0, 1]: ``clamp(sigmoid(log_alpha / beta) (zeta - gamma) + gamma, 0, 1)``."""
+        return ops.hard_concrete(self.log_alpha, **self._gate_options())
+
+    def get_l0_penalty(self) -> Tensor:
+        """Expected number of open gates, a scalar in [0, n]: see :func:`l0fast.ops.l0_penalty`."""
+        return ops.l0_penalty(self.log_alpha, **self._gate_options())
+
+    # -- matrix -------------------------------------------------------------------------------------------------------
+
+    def pack(self, M) -> PackedMatrix:
+        """The matrix as resident compressed columns: packed once, and again only when its content has changed.
+
+        Raises:
+            TypeError, ValueError: see :func:`l0fast.calibration.matrix.pack`; or it has not n_features columns.
+        """
+        matrix = self._matrices.get(M, self.log_alpha.dtype, self.log_alpha.device)
+        if matrix.n_records != self.n_features:
+            raise ValueError(f"M: expected {self.n_features} columns (n_features), got shape {tuple(matrix.shape)}")
+        return matrix
+
+    def _convert_sparse_to_torch(self, M) -> Tensor:
+        """M as a torch COO tensor of the parameters' dtype: for subclasses; l0fast itself multiplies packed columns."""
+        matrix = self.pack(M).to_scipy().tocoo()
+        indices = torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64))
+        values = torch.from_numpy(matrix.data).to(self.log_alpha.dtype)
+        return torch.sparse_coo_tensor(indices, values, matrix.shape, check_invariants=False).to(self.log_alpha.device)
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        return 0 if self._run is None else self._run.epoch
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        return RunState.empty_history() if self._run is None else self._run.history()
