@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from numbers import Integral, Real
 
-_SCALARS = (0.5, 0.1, 0.5)
-"""The defaults of temperature, stretch and init_mean."""
+
+class Default(float):
+    """A number that knows that nobody passed it: an argument must not be given by name and by position."""
 
 
 def merged(scalars: list, named: tuple) -> tuple:
     """Temperature, stretch and init_mean by position, where there are such, and by name."""
     if len(scalars) > 3:
         raise TypeError(f"expected at most temperature, stretch and init_mean after gate_size, got {scalars}")
-    for name, value, default in zip(
-        ("temperature", "stretch", "init_mean")[: len(scalars)], named, _SCALARS, strict=False
-    ):
-        if value != default:
+    for name, value in list(zip(("temperature", "stretch", "init_mean"), named, strict=True))[: len(scalars)]:
+        if not isinstance(value, Default):
             raise TypeError(f"{name}: expected it once, got {value} by name and another by position")
     return (*scalars, *named[len(scalars) :])
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from . import _linked, ops, reference
 from . import constants as c
-from ._checks import as_probability, as_size, positive
-from ._gate_arguments import merged, named_sizes, split_positions
+from ._checks import as_flag, as_floating, as_probability, as_size, positive
+from ._gate_arguments import Default, merged, named_sizes, split_positions
 from ._modules import hooked, unchanged
 
 INIT_MARGIN = 1e-6
@@ -49,9 +49,9 @@ class HardConcrete(nn.Module):
     def __init__(
         self,
         *gate_size: int,
-        temperature: float = 0.5,
-        stretch: float = 0.1,
-        init_mean: float | None = 0.5,
+        temperature: float = Default(0.5),
+        stretch: float = Default(0.1),
+        init_mean: float | None = Default(0.5),
         input_dim: int | None = None,
         output_dim: int | None = None,
         eval_temperature: bool = True,
@@ -68,9 +68,9 @@ class HardConcrete(nn.Module):
         self.gamma = -self.stretch
         self.zeta = 1.0 + self.stretch
         self.init_mean = None if init_mean is None else as_probability("init_mean", init_mean)
-        self.eval_temperature = eval_temperature
+        self.eval_temperature = as_flag("eval_temperature", eval_temperature)
         self._link: _Link | None = None
-        self.qz_logits = nn.Parameter(torch.zeros(self.gate_size, device=device, dtype=dtype))
+        self.qz_logits = nn.Parameter(torch.zeros(self.gate_size, device=device, dtype=as_floating(dtype)))
         self.reset_parameters()
 
     @property

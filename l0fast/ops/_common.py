@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 
 from .. import _load
 from .. import constants as c
+from .._checks import FLOATING
 
 
 def fake(name: str):
@@ -27,9 +28,6 @@ def check_real(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name}: expected float32 or float64, got {str(tensor.dtype).removeprefix('torch.')}")
-
-
-FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
