@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from . import pruning
+from ._finite import check_finite
 from .calibration import SparseCalibrationWeights
 from .compat import install_as_l0
 from .distributions import HardConcrete
@@ -64,6 +65,7 @@ __all__ = [
     "TemperatureScheduler",
     "batch_gates",
     "calibration_epochs_",
+    "check_finite",
     "compute_l0_penalty",
     "compute_l0l2_penalty",
     "compute_l2_penalty",

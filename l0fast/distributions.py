@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from . import _linked, ops, reference
 from . import constants as c
-from ._checks import as_probability, as_size, positive
-from ._modules import unchanged
+from ._checks import as_flag, as_floating, as_probability, as_size, positive
+from ._gate_arguments import Default, merged, named_sizes, split_positions
+from ._modules import hooked, unchanged
 
 INIT_MARGIN = 1e-6
 """An init_mean of exactly 0 or 1 starts this far from the end: its logit is finite and can be trained."""
@@ -48,9 +49,9 @@ class HardConcrete(nn.Module):
     def __init__(
         self,
         *gate_size: int,
-        temperature: float = 0.5,
-        stretch: float = 0.1,
-        init_mean: float | None = 0.5,
+        temperature: float = Default(0.5),
+        stretch: float = Default(0.1),
+        init_mean: float | None = Default(0.5),
         input_dim: int | None = None,
         output_dim: int | None = None,
         eval_temperature: bool = True,
@@ -58,22 +59,18 @@ class HardConcrete(nn.Module):
         dtype=None,
     ):
         super().__init__()
-        sizes, scalars = _split_positions(gate_size)
-        if len(scalars) > 3:
-            raise TypeError(f"expected at most temperature, stretch and init_mean after gate_size, got {scalars}")
-        temperature, stretch, init_mean = (*scalars, *(temperature, stretch, init_mean)[len(scalars) :])
-        sizes += [size for size in (input_dim, output_dim) if size is not None]
-        if not sizes:
-            raise TypeError("gate_size: expected at least one size, got none")
+        sizes, scalars = split_positions(gate_size)
+        temperature, stretch, init_mean = merged(scalars, (temperature, stretch, init_mean))
+        sizes = named_sizes(sizes, input_dim, output_dim)
         self.gate_size: tuple[int, ...] = tuple(as_size("gate_size", size) for size in sizes)
         self.temperature = temperature
         self.stretch = positive("stretch", stretch)
         self.gamma = -self.stretch
         self.zeta = 1.0 + self.stretch
         self.init_mean = None if init_mean is None else as_probability("init_mean", init_mean)
-        self.eval_temperature = eval_temperature
+        self.eval_temperature = as_flag("eval_temperature", eval_temperature)
         self._link: _Link | None = None
-        self.qz_logits = nn.Parameter(torch.zeros(self.gate_size, device=device, dtype=dtype))
+        self.qz_logits = nn.Parameter(torch.zeros(self.gate_size, device=device, dtype=as_floating(dtype)))
         self.reset_parameters()
 
     @property
@@ -128,27 +125,28 @@ class HardConcrete(nn.Module):
             handover: for :func:`l0fast._linked.linear`.
         """
         log_alpha = self.qz_logits
+        self._link = None
         if not self.is_plain() or log_alpha.dtype != weight.dtype:
             spread = weight.shape if dim is None else [-1 if d == dim else 1 for d in range(weight.dim())]
             return weight * self().reshape(spread)
         seed = self._draw_seed() if self.training else None
         options = {**self._gate_options(), "eval_temperature": self.eval_temperature, "uniform_eps": self._UNIFORM_EPS}
-        self._link = None
         if not (_linked.usable(weight, log_alpha) and weight.is_contiguous() and log_alpha.is_contiguous()):
             return ops.gated_weight(weight, log_alpha, seed, dim, with_penalty=False, **options)[0]
         ops.check_gated_weight(weight, log_alpha, dim)
         gate = tuple(self._gate_options().values())
+        ops.check_gate_options(*gate, self._UNIFORM_EPS)
         scalars = (0, 0, *gate, self._UNIFORM_EPS, self.eval_temperature)
         v, link = _linked.masked_weight(weight, log_alpha, seed, dim, scalars, handover)
         if log_alpha.requires_grad:
-            self._link = _Link(link, log_alpha, log_alpha._version, gate)
+            self._link = _Link(link, log_alpha, log_alpha._version, log_alpha.dtype, gate)
         return v
 
     def is_plain(self) -> bool:
         """Whether calling the module means what this class says it does."""
-        return unchanged(self, HardConcrete, "forward", "_sample_gates", "_deterministic_gates", "_draw_seed") and not (
-            self._forward_hooks or self._forward_pre_hooks
-        )
+        return unchanged(
+            self, HardConcrete, "forward", "_sample_gates", "_deterministic_gates", "_draw_seed"
+        ) and not hooked(self)
 
     def _draw_seed(self) -> Tensor:
         return torch.randint(0, 2**63 - 1, (1,), device=self.qz_logits.device)
@@ -177,11 +175,11 @@ class HardConcrete(nn.Module):
 
         None where there is none, or it was of other parameters, other options or another version of them.
         """
-        link = self._link
-        if link is None or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        if not _linked.eager() or self._link is None:  # in this order: torch.compile would guard on the link
             return None
-        log_alpha = self.qz_logits
+        link, log_alpha = self._link, self.qz_logits
         same = link.log_alpha is log_alpha and link.version == log_alpha._version and log_alpha.requires_grad
+        same = same and (link.tensor.device, link.dtype) == (log_alpha.device, log_alpha.dtype)  # not so after .to()
         return link.tensor if same and link.gate == tuple(self._gate_options().values()) else None
 
     def get_active_prob(self) -> Tensor:
@@ -191,7 +189,7 @@ class HardConcrete(nn.Module):
     def get_sparsity(self) -> float:
         """``1 - mean P(z != 0)``, in [0, 1]."""
         with torch.no_grad():
-            return 1.0 - self.get_active_prob().mean().item()
+            return 1.0 - reference.arithmetic(self.get_active_prob()).mean().item()
 
     @torch.no_grad()
     def get_num_active(self) -> int:
@@ -223,18 +221,5 @@ class _Link(NamedTuple):
     tensor: Tensor
     log_alpha: nn.Parameter
     version: int
+    dtype: torch.dtype
     gate: tuple[float, ...]
-
-
-def _split_positions(arguments: tuple) -> tuple[list, list]:
-    """Sizes, and what follows them in l0-python's order (input_dim, output_dim, temperature, stretch, init_mean)."""
-    if len(arguments) == 1 and isinstance(arguments[0], Sequence):
-        return list(arguments[0]), []
-    sizes: list = []
-    for place, value in enumerate(arguments):
-        if value is None and place == 1:  # l0-python's output_dim=None: what follows is no size
-            return sizes, list(arguments[2:])
-        if isinstance(value, float):
-            return sizes, list(arguments[place:])
-        sizes.append(value)
-    return sizes, []

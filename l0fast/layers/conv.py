@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import as_size
+from .._checks import as_floating, as_size, as_sizes
 from ._base import GatedLayer, checked_gate_dim
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -49,7 +49,7 @@ class _GatedConv(GatedLayer):
         self.padding_mode = padding_mode
         self._check_geometry()
         self.use_l2 = use_l2
-        placed = {"device": device, "dtype": dtype}
+        placed = {"device": device, "dtype": as_floating(dtype)}
         self.weight = nn.Parameter(torch.empty(self._weight_shape(), **placed))
         self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, **placed)) if bias else None)
         gate_dim = checked_gate_dim(gate_dim, 2)
@@ -66,11 +66,8 @@ class _GatedConv(GatedLayer):
         """Also takes what l0-python has pickled, whose convolutions have none of these three."""
         super().__setstate__({"dilation": 1, "groups": 1, "padding_mode": "zeros", **state})
 
-    def _sizes(self, name: str, value) -> tuple[int, ...]:
-        sizes = tuple(value) if isinstance(value, Sequence) else (value,) * self.spatial_dims
-        if len(sizes) != self.spatial_dims:
-            raise ValueError(f"{name}: expected {self.spatial_dims} sizes, got {value}")
-        return tuple(as_size(name, size) for size in sizes)
+    def _sizes(self, name: str, value, least: int = 1) -> tuple[int, ...]:
+        return as_sizes(name, value, self.spatial_dims, least)
 
     def _check_geometry(self) -> None:
         strides = self._sizes("stride", self.stride)
@@ -85,6 +82,8 @@ class _GatedConv(GatedLayer):
                 raise ValueError(f"padding: expected sizes, 'same' or 'valid', got {self.padding!r}")
             if self.padding == "same" and max(strides) > 1:
                 raise ValueError(f"padding: 'same' needs a stride of 1, got stride {self.stride}")
+        else:
+            self._sizes("padding", self.padding, least=0)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
@@ -106,8 +105,7 @@ class _GatedConv(GatedLayer):
             total = [d * (k - 1) for d, k in zip(dilation, self.kernel_size, strict=True)]
             sides = [(t // 2, t - t // 2) for t in total]
         else:
-            padding = self.padding if isinstance(self.padding, Sequence) else (self.padding,) * self.spatial_dims
-            sides = [(p, p) for p in padding]
+            sides = [(p, p) for p in self._sizes("padding", self.padding, least=0)]
         return [size for side in reversed(sides) for size in side]
 
     def extra_repr(self) -> str:
@@ -176,6 +174,7 @@ class L0ConvTranspose2d(_GatedConv):
 
     def __init__(self, *args, output_padding: int | Sequence[int] = 0, **options):
         super().__init__(*args, **options)
+        self._sizes("output_padding", output_padding, least=0)
         self.output_padding = output_padding
 
     def _weight_shape(self) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from .._checks import as_size
+from .._checks import as_floating, as_size, as_sizes
+from .._modules import hooked, unchanged
 from ._base import GatedLayer
 
 
@@ -50,10 +51,14 @@ class L0DepthwiseConv2d(GatedLayer):
     ):
         super().__init__()
         self.in_channels = as_size("in_channels", in_channels)
-        self.kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        self.kernel_size = as_sizes("kernel_size", kernel_size, 2)
+        as_sizes("stride", stride, 2)
+        as_sizes("dilation", dilation, 2)
+        if not isinstance(padding, str):
+            as_sizes("padding", padding, 2, least=0)
         self.stride = stride
         self.padding = padding
-        placed = {"device": device, "dtype": dtype}
+        placed = {"device": device, "dtype": as_floating(dtype)}
         self.depthwise_conv = nn.Conv2d(
             *(in_channels, in_channels, self.kernel_size, stride, padding, dilation),
             groups=in_channels,
@@ -86,4 +91,4 @@ class L0DepthwiseConv2d(GatedLayer):
 
 
 def _is_plain(conv: nn.Module) -> bool:
-    return type(conv) is nn.Conv2d and not (conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks)
+    return type(conv) is nn.Conv2d and unchanged(conv, nn.Conv2d, "forward", "_conv_forward") and not hooked(conv)

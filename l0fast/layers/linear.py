@@ -1,11 +1,14 @@
 """Gated linear and embedding layers."""
 
+from numbers import Integral
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import _linked
-from .._checks import as_size
+from .._checks import as_floating, as_size
+from .._modules import unchanged
 from ._base import GatedLayer, checked_gate_dim
 
 
@@ -50,7 +53,7 @@ class L0Linear(GatedLayer):
         self.in_features = as_size("in_features", in_features)
         self.out_features = as_size("out_features", out_features)
         self.use_l2 = use_l2
-        placed = {"device": device, "dtype": dtype}
+        placed = {"device": device, "dtype": as_floating(dtype)}
         self.weight = nn.Parameter(torch.empty(out_features, in_features, **placed))
         self.register_parameter("bias", nn.Parameter(torch.empty(out_features, **placed)) if bias else None)
         gate_dim = checked_gate_dim(gate_dim, 2)
@@ -59,7 +62,8 @@ class L0Linear(GatedLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """y [..., out_features] from x [..., in_features]."""
-        if not _linked.linear_usable(input, self.weight):
+        plain = unchanged(self, GatedLayer, "masked_weight")
+        if not (plain and _linked.linear_usable(input, self.weight)):
             return F.linear(input, self.masked_weight(), self.bias)
         handover = _linked.Handover()
         v = self.gates.masked(self.weight, self.gate_dim, handover)
@@ -104,11 +108,13 @@ class L0Embedding(GatedLayer):
         super().__init__()
         self.num_embeddings = as_size("num_embeddings", num_embeddings)
         self.embedding_dim = as_size("embedding_dim", embedding_dim)
+        if padding_idx is not None and (isinstance(padding_idx, bool) or not isinstance(padding_idx, Integral)):
+            raise TypeError(f"padding_idx: expected None or an int, got {padding_idx!r}")
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(f"padding_idx: expected an index within {num_embeddings} rows, got {padding_idx}")
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.use_l2 = use_l2
-        self.weight = nn.Parameter(torch.empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(num_embeddings, embedding_dim, device=device, dtype=as_floating(dtype)))
         self.bias = None
         gate_dim = checked_gate_dim(gate_dim, 2)
         self._make_gates(self.weight.shape, gate_dim, temperature, init_sparsity, eval_temperature, device, dtype)

@@ -1,5 +1,6 @@
 """The fused ops, one file each. A tensor that no kernel handles goes through l0fast/reference.py instead."""
 
+from ._common import check_gate_options
 from .batch_gates import batch_gates
 from .calibration_epochs import calibration_epochs_
 from .gated_totals import gated_totals
@@ -11,6 +12,7 @@ from .l0_penalty import l0_penalty
 __all__ = [
     "batch_gates",
     "calibration_epochs_",
+    "check_gate_options",
     "check_gated_weight",
     "gated_totals",
     "gated_weight",

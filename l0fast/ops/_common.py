@@ -1,10 +1,15 @@
-"""What the ops share: checks of their arguments and the registration of fake kernels."""
+"""What the ops share: checks of their arguments, the registration of fake kernels, second derivatives."""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
+from torch.autograd import forward_ad
 
 from .. import _load
 from .. import constants as c
+from .._checks import FLOATING
 
 
 def fake(name: str):
@@ -23,9 +28,6 @@ def check_real(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name}: expected float32 or float64, got {str(tensor.dtype).removeprefix('torch.')}")
-
-
-FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
@@ -82,6 +84,12 @@ def check_noise(stream: int, first_index: int, uniform_eps: float = c.UNIFORM_EP
         raise ValueError(f"uniform_eps: expected a number from 0 to below 1/2, got {uniform_eps}")
 
 
+def check_gate_options(temperature: float, gamma: float, zeta: float, bound: float, uniform_eps: float) -> None:
+    """What a module hands to the kernels itself."""
+    check_gate(temperature, gamma, zeta, bound)
+    check_noise(0, 0, uniform_eps)
+
+
 def check_link(link: int) -> None:
     if link not in (c.LINK_EXP, c.LINK_IDENTITY):
         raise ValueError(f"link: expected LINK_EXP ({c.LINK_EXP}) or LINK_IDENTITY ({c.LINK_IDENTITY}), got {link}")
@@ -89,3 +97,61 @@ def check_link(link: int) -> None:
 
 def needs_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def kernel_for(tensor: Tensor) -> bool:
+    """Whether a kernel can do it.
+
+    Under vmap, forward-mode differentiation and torch.jit.trace the reference does: it is plain torch.
+    """
+    return _load.native_for(tensor) and (torch.compiler.is_compiling() or not _beyond_kernels())
+
+
+def _beyond_kernels() -> bool:
+    if forward_ad._current_level >= 0 or torch._C._get_tracing_state() is not None:
+        return True
+    if not torch._C._are_functorch_transforms_active():
+        return False
+    return any(level.key() != TransformType.Grad for level in torch._C._functorch.get_interpreter_stack() or ())
+
+
+NOISE_AND_GATE = ("stream", "first_index", "temperature", "gamma", "zeta", "bound", "uniform_eps", "eval_temperature")
+"""The names of the kernels' scalar arguments, in their order; batch_gates has no eval_temperature."""
+
+
+def named(scalars: Sequence) -> dict:
+    """The kernels' scalars as the keyword arguments of the reference."""
+    return dict(zip(NOISE_AND_GATE, scalars, strict=False))
+
+
+def gradients(
+    kernel: Callable[..., Sequence], forward: Callable[..., tuple], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> Sequence:
+    """``kernel(*inputs, *grads)``, the gradients of the inputs, so that they can be differentiated again.
+
+    Args:
+        kernel: returns a gradient for each input.
+        forward: the same op in plain torch, from the inputs to a tuple of as many outputs as there are grads. Used
+            only if somebody differentiates the gradients.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # grad mode in backward: create_graph=True
+        return kernel(*inputs, *grads)
+    return _Gradients.apply(kernel, forward, len(inputs), *inputs, *grads)
+
+
+class _Gradients(torch.autograd.Function):
+    @staticmethod
+    def forward(kernel, forward, count, *tensors):
+        return tuple(kernel(*tensors))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.forward_in_torch, ctx.count, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        def first(*tensors):
+            return torch.func.vjp(ctx.forward_in_torch, *tensors[: ctx.count])[1](tensors[ctx.count :])
+
+        return None, None, None, *torch.func.vjp(first, *ctx.saved_tensors)[1](grads)

@@ -2,11 +2,20 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .. import _load, reference
 from .. import constants as c
-from ._common import check_floating, check_gate, check_noise, check_seed, fake, needs_gradient
+from .. import reference
+from ._common import (
+    check_floating,
+    check_gate,
+    check_noise,
+    check_seed,
+    fake,
+    gradients,
+    kernel_for,
+    named,
+    needs_gradient,
+)
 
 
 def batch_gates(
@@ -53,7 +62,7 @@ def batch_gates(
         raise ValueError(f"batch: expected at least 0, got {batch}")
     check_gate(temperature, gamma, zeta, bound)
     check_noise(stream, first_index, uniform_eps)
-    if not _load.native_for(log_alpha):
+    if not kernel_for(log_alpha):
         return reference.batch_gates(
             *(log_alpha, seed, batch),
             stream=stream,
@@ -78,15 +87,20 @@ class _BatchGates(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        log_alpha, seed, _, ctx.scalars = inputs
+        log_alpha, seed, ctx.batch, ctx.scalars = inputs
         ctx.save_for_backward(log_alpha, seed)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_z):
         log_alpha, seed = ctx.saved_tensors
-        grad = torch.ops.l0fast.batch_gates_backward(grad_z.contiguous(), log_alpha, seed, *ctx.scalars)
-        return grad, None, None, None
+
+        def kernel(log_alpha, grad_z):
+            return (torch.ops.l0fast.batch_gates_backward(grad_z.contiguous(), log_alpha, seed, *ctx.scalars),)
+
+        def forward(log_alpha):
+            return (reference.batch_gates(log_alpha, seed, ctx.batch, **named(ctx.scalars)),)
+
+        return *gradients(kernel, forward, (log_alpha,), (grad_z,)), None, None, None
 
 
 @fake("batch_gates")

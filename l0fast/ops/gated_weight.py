@@ -2,11 +2,21 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .. import _load, reference
 from .. import constants as c
-from ._common import check_floating, check_gate, check_noise, check_seed, fake, needs_gradient, sum_dtype
+from .. import reference
+from ._common import (
+    check_floating,
+    check_gate,
+    check_noise,
+    check_seed,
+    fake,
+    gradients,
+    kernel_for,
+    named,
+    needs_gradient,
+    sum_dtype,
+)
 
 
 def gated_weight(
@@ -54,7 +64,7 @@ def gated_weight(
     check_seed(seed, weight)
     check_gate(temperature, gamma, zeta, bound)
     check_noise(stream, first_index, uniform_eps)
-    if not _load.native_for(weight):
+    if not kernel_for(weight):
         return reference.gated_weight(
             *(weight, log_alpha, seed, dim),
             with_penalty=with_penalty,
@@ -119,20 +129,20 @@ class _GatedWeight(torch.autograd.Function):
         ctx.save_for_backward(weight, log_alpha, seed)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_v, grad_penalty):
         weight, log_alpha, seed = ctx.saved_tensors
-        grads = torch.ops.l0fast.gated_weight_backward(
-            grad_v.contiguous(),
-            grad_penalty if ctx.with_penalty else None,
-            weight,
-            log_alpha,
-            None,
-            seed,
-            ctx.dim,
-            *ctx.scalars,
-        )
-        return *grads, None, None, None, None
+
+        def kernel(weight, log_alpha, grad_v, grad_penalty=None):
+            return torch.ops.l0fast.gated_weight_backward(
+                grad_v.contiguous(), grad_penalty, weight, log_alpha, None, seed, ctx.dim, *ctx.scalars
+            )
+
+        def forward(weight, log_alpha):
+            outputs = reference.gated_weight(weight, log_alpha, seed, ctx.dim, **named(ctx.scalars))
+            return outputs if ctx.with_penalty else outputs[:1]
+
+        grads = (grad_v, grad_penalty) if ctx.with_penalty else (grad_v,)
+        return *gradients(kernel, forward, (weight, log_alpha), grads), None, None, None, None
 
 
 @fake("gated_weight")

@@ -2,11 +2,20 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .. import _load, reference
 from .. import constants as c
-from ._common import check_floating, check_gate, check_noise, check_seed, fake, needs_gradient
+from .. import reference
+from ._common import (
+    check_floating,
+    check_gate,
+    check_noise,
+    check_seed,
+    fake,
+    gradients,
+    kernel_for,
+    named,
+    needs_gradient,
+)
 
 
 def hard_concrete(
@@ -54,7 +63,7 @@ def hard_concrete(
     check_seed(seed, log_alpha)
     check_gate(temperature, gamma, zeta, bound)
     check_noise(stream, first_index, uniform_eps)
-    if not _load.native_for(log_alpha):
+    if not kernel_for(log_alpha):
         return reference.hard_concrete(
             log_alpha,
             seed,
@@ -88,11 +97,16 @@ class _HardConcrete(torch.autograd.Function):
         ctx.save_for_backward(log_alpha, seed)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_z):
         log_alpha, seed = ctx.saved_tensors
-        grad = torch.ops.l0fast.hard_concrete_backward(grad_z.contiguous(), log_alpha, seed, *ctx.scalars)
-        return grad, None, None
+
+        def kernel(log_alpha, grad_z):
+            return (torch.ops.l0fast.hard_concrete_backward(grad_z.contiguous(), log_alpha, seed, *ctx.scalars),)
+
+        def forward(log_alpha):
+            return (reference.hard_concrete(log_alpha, seed, **named(ctx.scalars)),)
+
+        return *gradients(kernel, forward, (log_alpha,), (grad_z,)), None, None
 
 
 @fake("hard_concrete")

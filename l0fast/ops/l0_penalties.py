@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .. import _load, reference
 from .. import constants as c
-from ._common import check_real, fake, needs_gradient
+from .. import reference
+from ._common import check_real, fake, gradients, kernel_for, needs_gradient
 
 
 def l0_penalties(
@@ -46,7 +45,7 @@ def l0_penalties(
     _check_numbers("zetas", shapes[2], len(log_alphas), lambda x: x > 1, "a number above 1")
     if not bound > 0:
         raise ValueError(f"bound: expected a positive number, got {bound}")
-    if not _load.native_for(log_alphas[0]):
+    if not kernel_for(log_alphas[0]):
         return reference.l0_penalties(log_alphas, *shapes, bound)
     log_alphas = [x.contiguous() for x in log_alphas]
     if needs_gradient(*log_alphas):
@@ -87,15 +86,22 @@ class _L0Penalties(torch.autograd.Function):
         ctx.save_for_backward(*log_alphas)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         wanted = [k for k, needed in enumerate(ctx.needs_input_grad[1:]) if needed]  # frozen gates cost no pass
         *shapes, bound = ctx.scalars
-        pick = [[values[k] for k in wanted] for values in (ctx.saved_tensors, *shapes)]
-        gradients: list[Tensor | None] = [None] * len(ctx.saved_tensors)
-        for k, gradient in zip(wanted, torch.ops.l0fast.l0_penalties_backward(grad, *pick, bound), strict=True):
-            gradients[k] = gradient
-        return None, *gradients
+        log_alphas, *shapes = [[values[k] for k in wanted] for values in (ctx.saved_tensors, *shapes)]
+
+        def kernel(*tensors):
+            *log_alphas, grad = tensors
+            return torch.ops.l0fast.l0_penalties_backward(grad, log_alphas, *shapes, bound)
+
+        def forward(*log_alphas):
+            return (reference.l0_penalties(log_alphas, *shapes, bound),)
+
+        results: list[Tensor | None] = [None] * len(ctx.saved_tensors)
+        for k, gradient in zip(wanted, gradients(kernel, forward, log_alphas, (grad,)), strict=True):
+            results[k] = gradient
+        return None, *results
 
 
 @fake("l0_penalties")

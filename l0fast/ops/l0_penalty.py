@@ -2,11 +2,12 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .. import _load, reference
 from .. import constants as c
-from ._common import check_floating, check_gate, fake, needs_gradient, sum_dtype
+from .. import reference
+from ._common import check_floating, check_gate, fake, gradients, kernel_for, needs_gradient, sum_dtype
+
+SHAPE = ("temperature", "gamma", "zeta", "bound")
 
 
 def l0_penalty(
@@ -37,7 +38,7 @@ def l0_penalty(
     """
     check_floating("log_alpha", log_alpha)
     check_gate(temperature, gamma, zeta, bound)
-    if not _load.native_for(log_alpha):
+    if not kernel_for(log_alpha):
         return reference.l0_penalty(log_alpha, temperature=temperature, gamma=gamma, zeta=zeta, bound=bound)
     scalars = (temperature, gamma, zeta, bound)
     log_alpha = log_alpha.contiguous()
@@ -57,10 +58,20 @@ class _L0Penalty(torch.autograd.Function):
         ctx.save_for_backward(log_alpha)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
-        (log_alpha,) = ctx.saved_tensors
-        return torch.ops.l0fast.l0_penalty_backward(grad, log_alpha, *ctx.scalars), None
+        return l0_penalty_gradient(grad, *ctx.saved_tensors, ctx.scalars), None
+
+
+def l0_penalty_gradient(grad: Tensor, log_alpha: Tensor, scalars: tuple) -> Tensor:
+    """grad times the penalty's slopes, which can be differentiated again; scalars as the op takes them."""
+
+    def kernel(log_alpha, grad):
+        return (torch.ops.l0fast.l0_penalty_backward(grad, log_alpha, *scalars),)
+
+    def forward(log_alpha):
+        return (reference.l0_penalty(log_alpha, **dict(zip(SHAPE, scalars, strict=True))),)
+
+    return gradients(kernel, forward, (log_alpha,), (grad,))[0]
 
 
 @fake("l0_penalty")
