@@ -39,7 +39,8 @@ class Handover:
     def take(self) -> tuple[Tensor | None, bool]:
         v, self.v = self.v, None
         # References: this frame's and getrefcount's own. One more is somebody's who keeps what autograd saves (hooks).
-        return v, self.disposable and sys.getrefcount(v) <= 2
+        alone = self.disposable and sys.getrefcount(v) <= 2
+        return v, alone
 
 
 # Whether the running backward pass keeps its graph (retain_graph); torch's own names for both are private.
