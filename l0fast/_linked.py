@@ -5,8 +5,6 @@ parts of the gradient of log_alpha. Any order of calls works, as with separate n
 autograd frees after a backward pass, so that it may run for the penalty and for the output at different times.
 """
 
-import sys
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,12 +36,19 @@ class Handover:
 
     def take(self) -> tuple[Tensor | None, bool]:
         v, self.v = self.v, None
-        # References: this frame's and getrefcount's own. One more is somebody's who keeps what autograd saves (hooks).
-        alone = self.disposable and sys.getrefcount(v) <= 2
-        return v, alone
+        return v, self.disposable and v is not None and _owners(v) == 1
 
 
-# Whether the running backward pass keeps its graph (retain_graph); torch's own names for both are private.
+def _owners(v: Tensor) -> int:
+    """How many tensors share v's memory. More than one: somebody keeps what autograd saves (saved_tensors_hooks)."""
+    storage = v.untyped_storage()
+    return _storage_uses(storage._cdata) - 1  # one is the Python object
+
+
+_storage_uses = getattr(torch._C, "_storage_Use_Count", lambda storage: 3)
+
+
+# Whether the running backward pass keeps its graph (retain_graph); torch's own names for these are private.
 _keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 _will_run = getattr(torch._C, "_will_engine_execute_node", lambda node: True)
 
