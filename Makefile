@@ -19,6 +19,7 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_calibration.py
+	$(BIN)/python benchmarks/bench_layers.py
 
 lint: $(STAMP)
 	$(BIN)/python -m pip install -q -e .[lint] --no-build-isolation

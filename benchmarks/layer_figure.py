@@ -111,7 +111,7 @@ def draw(runs: Cases, mode: str) -> plt.Figure:
         raise ValueError(f"expected rows of {', '.join(c for cases in PANELS.values() for c in cases)}, found none")
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
-    width, height = 4.9 * columns, 3.4 * lines + 0.5
+    width, height = 5.1 * columns, 3.4 * lines + 0.5
     figure, axes = plt.subplots(lines, columns, figsize=(width, height), squeeze=False)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
@@ -124,9 +124,9 @@ def draw(runs: Cases, mode: str) -> plt.Figure:
     what = "with a fused Adam" if mode == "step+adam" else "no optimizer"
     note = f"Median time of one training step ({what}), logarithmic; × is the ratio to l0fast in the same run.  "
     note += f"{last['device']}, {last['threads']} threads, torch {last['torch']}, {last['date'][:10]}"
-    figure.text(1.35 / width, 0.15 / height, note, color=FAINT, fontsize=8.5)
-    edges = {"left": 1.35 / width, "right": 0.99, "top": 1 - 0.55 / height, "bottom": 0.75 / height}
-    figure.subplots_adjust(**edges, wspace=0.36, hspace=0.36)
+    figure.text(1.7 / width, 0.15 / height, note, color=FAINT, fontsize=8.5)
+    edges = {"left": 1.7 / width, "right": 0.99, "top": 1 - 0.55 / height, "bottom": 0.75 / height}
+    figure.subplots_adjust(**edges, wspace=0.42, hspace=0.36)
     return figure
 
 

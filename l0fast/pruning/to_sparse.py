@@ -37,8 +37,8 @@ def to_sparse(
 
     Each nn.Linear with at most half of its weights nonzero is timed here and now, dense against sparse in turns, on
     random inputs [batch_size, in_features], and converted if it takes less than 0.9 of the time. For orientation
-    (1024 x 1024, batch 128, 1 thread of an AVX-512 server, float32): dense 3.1 ms; CSR 2.2 ms at density 0.2, 1.4 at
-    0.1, 0.6 at 0.05, 0.3 at 0.01; CSR lost at 0.3 and above. With batch 1 it won from density 0.05 down.
+    (1024 x 1024, batch 128, float32, 1 thread of the machine in the README): dense 3.1 ms; CSR 2.2 ms at density 0.2,
+    1.4 at 0.1, 0.6 at 0.05, 0.3 at 0.01; level with dense somewhere between 0.2 and 0.5, where it had clearly lost.
 
     Args:
         model: with or without gated layers (:func:`materialize` is applied).
