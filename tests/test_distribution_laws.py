@@ -1,6 +1,6 @@
 """The law of the gates: ten million draws against the closed forms of the stretched and clamped concrete distribution.
 
-P(z <= x) = sigmoid(beta logit((x - gamma) / (zeta - gamma)) - log_alpha) for 0 <= x < 1 (Louizos, Welling, Kingma 2018).
+P(z <= x) = sigmoid(beta logit((x - gamma) / (zeta - gamma)) - log_alpha) for 0 <= x < 1: Louizos, Welling, Kingma 2018.
 """
 
 import math
@@ -46,7 +46,6 @@ def test_two_forms_of_the_mean(log_alpha, beta):
     assert mean(log_alpha, beta) == pytest.approx(by_cdf, abs=1e-9)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("log_alpha", "beta"), GRID)
 def test_draws_follow_the_law(native, log_alpha, beta):
     """Means of z, of z = 0, of z = 1, of z <= 1/2, and of dz/dlog_alpha, which must be the derivative of E z."""
