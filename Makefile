@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 
-.PHONY: demo test bench lint sanitize clean
+.PHONY: demo test bench lint sanitize peer-tests clean
 
 demo: $(STAMP)
 	$(BIN)/l0fast demo --out l0fast-demo
@@ -37,6 +37,10 @@ $(STAMP): $(SOURCES)
 	$(BIN)/python -m pip install -q "$(TORCH)" "setuptools>=77" wheel ninja
 	$(BIN)/python -m pip install -q --no-build-isolation -e ".[test,report,data]"
 	touch $(STAMP)
+
+# l0-python's own tests on l0fast under the name l0 (fetched from PyPI).
+peer-tests: $(STAMP)
+	tests/run_peer_tests.sh $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info l0fast/*.so l0fast-demo .pytest_cache .hypothesis .benchmarks

@@ -178,6 +178,11 @@ class MatrixCache:
             self._key = key
         return self._packed
 
+    @property
+    def held(self) -> PackedMatrix | None:
+        """The last matrix, if there is one."""
+        return self._packed
+
     def clear(self) -> None:
         self._key = self._packed = None
 

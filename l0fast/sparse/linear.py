@@ -138,6 +138,11 @@ class SparseL0Linear(GatedModel):
         gates = self.get_deterministic_gates() if deterministic else self._sample_gates()
         return torch.sparse.mm(X, (self.weight * gates).unsqueeze(1)).squeeze(1)
 
+    @property
+    def _cached_X_torch(self) -> Tensor | None:
+        """The matrix at hand as a torch COO tensor, made here: l0-python keeps it so, and its own tests look at it."""
+        return None if self._matrices.held is None else GatedModel._convert_sparse_to_torch(self, self._matrices.held)
+
     def predict(self, X_sparse) -> Tensor:
         """Predictions [n_samples] with deterministic gates, without gradients: ``X get_coefficients() + bias``.
 
