@@ -38,12 +38,20 @@ class Handover:
 
     def take(self) -> tuple[Tensor | None, bool]:
         v, self.v = self.v, None
-        # References: this frame's and getrefcount's own. One more is somebody's who keeps what autograd saves (hooks).
-        return v, self.disposable and sys.getrefcount(v) <= 2
+        disposable = self.disposable and v is not None and _is_ours_alone(v)
+        return v, disposable
 
 
-# Whether the running backward pass keeps its graph (retain_graph); torch's own names for both are private.
+def _is_ours_alone(v: Tensor) -> bool:
+    """Whether nobody else holds v or its memory: hooks may keep what autograd saves."""
+    # References: take's, this frame's and getrefcount's own. Users of the memory: v and the storage object made here.
+    return sys.getrefcount(v) <= 3 and _storage_uses(v.untyped_storage()._cdata) <= 2
+
+
+# torch's own names for these are private. Whether the running backward pass keeps its graph (retain_graph), how many
+# tensors and storages share some memory, and whether the running backward pass gets to a node.
 _keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_storage_uses = getattr(torch._C, "_storage_Use_Count", lambda pointer: 3)
 _will_run = getattr(torch._C, "_will_engine_execute_node", lambda node: True)
 
 
