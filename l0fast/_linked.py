@@ -5,6 +5,8 @@ parts of the gradient of log_alpha. Any order of calls works, as with separate n
 autograd frees after a backward pass, so that it may run for the penalty and for the output at different times.
 """
 
+import sys
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,8 +23,9 @@ LARGE = 1 << 16
 class Handover:
     """What linear's backward leaves for the gate's, which runs next.
 
-    With v at hand, z = v / weight: no noise is drawn again. If autograd frees the graph, nobody else will read v or the
-    gradient of v, and both become the gradients: backward then needs no new memory for the weight and its gates.
+    With v at hand, z = v / weight: no noise is drawn again. If autograd frees the graph and no hook keeps what it
+    saves, nobody else will read v or the gradient of v, and both become the gradients: backward then needs no new
+    memory for the weight and its gates.
     """
 
     __slots__ = ("disposable", "expected", "v")
@@ -35,21 +38,29 @@ class Handover:
         self.v, self.disposable = v, not _keeps_graph()
 
     def take(self) -> tuple[Tensor | None, bool]:
+        v, references = self._pop()
+        # Two users of the memory: v, and the storage object made here.
+        alone = v is not None and references == _ALONE and _storage_uses(v.untyped_storage()._cdata) <= 2
+        return v, self.disposable and alone
+
+    def _pop(self) -> tuple[Tensor | None, int]:
         v, self.v = self.v, None
-        return v, self.disposable and v is not None and _owners(v) == 1
+        return v, sys.getrefcount(v)
 
 
-def _owners(v: Tensor) -> int:
-    """How many tensors share v's memory. More than one: somebody keeps what autograd saves (saved_tensors_hooks)."""
-    storage = v.untyped_storage()
-    return _storage_uses(storage._cdata) - 1  # one is the Python object
+def _references_of_nobody_elses() -> int:
+    """What _pop counts where nobody else holds v: it differs between versions of Python."""
+    handover = Handover()
+    handover.v = torch.empty(0)
+    return handover._pop()[1]
 
 
-_storage_uses = getattr(torch._C, "_storage_Use_Count", lambda storage: 3)
+_ALONE = _references_of_nobody_elses()
 
-
-# Whether the running backward pass keeps its graph (retain_graph); torch's own names for these are private.
+# torch's own names for these are private. Whether the running backward pass keeps its graph (retain_graph), how many
+# tensors and storages share some memory, and whether the running backward pass gets to a node.
 _keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_storage_uses = getattr(torch._C, "_storage_Use_Count", lambda pointer: 3)
 _will_run = getattr(torch._C, "_will_engine_execute_node", lambda node: True)
 
 

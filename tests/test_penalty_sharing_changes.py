@@ -78,6 +78,16 @@ def test_parameters_changed_in_between(both, change):
     assert_same(layer, plain, f"the next step after {change.__name__}")
 
 
+def test_weights_given_other_data_before_backward(both):
+    """Autograd does not see it. As in plain torch the gates are those of the forward pass, the weight is new."""
+    layer, plain, x = both
+    for m in (layer, plain):
+        total = loss(m(x)) + m.get_l0_penalty()
+        weight_of(m).data = weight_of(m).data * 1.3
+        total.backward()
+    assert_same(layer, plain)
+
+
 @pytest.mark.parametrize("which", ["weight", "logits"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_backward_after_a_change_in_place_is_refused(both, which, shared):
