@@ -23,34 +23,30 @@ LARGE = 1 << 16
 class Handover:
     """What linear's backward leaves for the gate's, which runs next.
 
-    With v at hand, z = v / weight: no noise is drawn again. If autograd frees the graph, nobody else will read v or the
-    gradient of v, and both become the gradients: backward then needs no new memory for the weight and its gates.
+    With v at hand, z = v / weight: no noise is drawn again. If nobody else holds v, it and the gradient of v become the
+    gradients: backward then needs no new memory for the weight and its gates.
     """
 
-    __slots__ = ("disposable", "expected", "v")
+    __slots__ = ("expected", "v")
 
     def __init__(self):
         self.v: Tensor | None = None
-        self.disposable = self.expected = False
-
-    def give(self, v: Tensor) -> None:
-        self.v, self.disposable = v, not _keeps_graph()
+        self.expected = False
 
     def take(self) -> tuple[Tensor | None, bool]:
         v, self.v = self.v, None
-        disposable = self.disposable and v is not None and _is_ours_alone(v)
+        disposable = v is not None and _is_ours_alone(v)
         return v, disposable
 
 
 def _is_ours_alone(v: Tensor) -> bool:
-    """Whether nobody else holds v or its memory: hooks may keep what autograd saves."""
+    """Whether nobody else holds v or its memory: a graph that is retained does, hooks on what autograd saves may."""
     # References: take's, this frame's and getrefcount's own. Users of the memory: v and the storage object made here.
     return sys.getrefcount(v) <= 3 and _storage_uses(v.untyped_storage()._cdata) <= 2
 
 
-# torch's own names for these are private. Whether the running backward pass keeps its graph (retain_graph), how many
-# tensors and storages share some memory, and whether the running backward pass gets to a node.
-_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+# torch's own names for these are private: how many objects share some memory, and whether the running backward pass
+# gets to a node.
 _storage_uses = getattr(torch._C, "_storage_Use_Count", lambda pointer: 3)
 _will_run = getattr(torch._C, "_will_engine_execute_node", lambda node: True)
 
@@ -186,7 +182,7 @@ class _Linear(torch.autograd.Function):
         elif ctx.needs_input_grad[1] and _will_run(ctx.next_functions[1][0]):
             grad_v = torch.mm(rows.t(), columns, out=torch.ops.l0fast.empty_large(v))
             if ctx.handover.expected:
-                ctx.handover.give(v)
+                ctx.handover.v = v
         return grad_input, grad_v, rows.sum(0) if ctx.needs_input_grad[2] else None, None
 
 
