@@ -35,18 +35,19 @@ class Handover:
 
     def take(self) -> tuple[Tensor | None, bool]:
         v, self.v = self.v, None
-        disposable = v is not None and _is_ours_alone(v)
+        disposable = v is not None and not _keeps_graph() and _is_ours_alone(v)
         return v, disposable
 
 
 def _is_ours_alone(v: Tensor) -> bool:
-    """Whether nobody else holds v or its memory: a graph that is retained does, hooks on what autograd saves may."""
+    """Whether nobody else holds v or its memory: hooks on what autograd saves may."""
     # References: take's, this frame's and getrefcount's own. Users of the memory: v and the storage object made here.
     return sys.getrefcount(v) <= 3 and _storage_uses(v.untyped_storage()._cdata) <= 2
 
 
-# torch's own names for these are private: how many objects share some memory, and whether the running backward pass
-# gets to a node.
+# torch's own names for these are private: whether the running backward pass keeps its graph (retain_graph), how many
+# objects share some memory, and whether the running backward pass gets to a node.
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 _storage_uses = getattr(torch._C, "_storage_Use_Count", lambda pointer: 3)
 _will_run = getattr(torch._C, "_will_engine_execute_node", lambda node: True)
 
