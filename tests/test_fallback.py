@@ -27,9 +27,9 @@ print(json.dumps([_load.native_error(), _load.host() is None, *model.history["lo
 """
 
 
-def run(**environment):
+def run(code=RUN, **environment):
     environment = {**os.environ, **environment}
-    output = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=True)
+    output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return json.loads(output.stdout)
 
 
@@ -66,3 +66,21 @@ def test_other_devices_are_not_silently_slow(monkeypatch):
     with pytest.warns(RuntimeWarning, match="this build has no kernels for meta tensors|no compiled library"):
         ops.l0_penalty(torch.randn(10, device="meta"))
     _load.warn_fallback.cache_clear()
+
+
+STEP = """
+import json, torch, l0fast
+layer = l0fast.L0Linear(512, 520)
+with torch.no_grad():
+    for p in layer.parameters():
+        p.copy_(torch.linspace(-2, 2, p.numel()).view(p.shape))
+torch.manual_seed(1)
+(layer(torch.linspace(-1, 1, 1024).view(2, 512)).square().mean() + layer.get_l0_penalty() / 1e3).backward()
+print(json.dumps([[p.grad.sum().item(), p.grad.abs().sum().item()] for p in layer.parameters()]))
+"""
+
+
+def test_a_large_layer_trains_without_the_library(native):
+    """Its own node needs kernels: elsewhere plain torch takes its place."""
+    slow, fast = (run(STEP, L0FAST_FALLBACK=forced) for forced in "10")
+    torch.testing.assert_close(torch.tensor(slow), torch.tensor(fast), rtol=1e-3, atol=1e-3)

@@ -51,7 +51,10 @@ def assigned(m):
 
 
 def replaced(m):
-    m.gates.qz_logits = nn.Parameter(m.gates.qz_logits.detach() * 1.3)
+    old = m.gates.qz_logits
+    m.gates.qz_logits = nn.Parameter(old.detach() * 1.3)
+    while m.gates.qz_logits._version < old._version:  # the version alone must not make them the same
+        torch.autograd.graph.increment_version(m.gates.qz_logits)
 
 
 def narrowed(m):
@@ -79,7 +82,7 @@ def test_parameters_changed_in_between(both, change):
 
 
 def test_weights_given_other_data_before_backward(both):
-    """Autograd does not see it. As in plain torch the gates are those of the forward pass, the weight is new."""
+    """Autograd does not see it. As in plain torch: the gates of the forward pass, and the new weight."""
     layer, plain, x = both
     for m in (layer, plain):
         total = loss(m(x)) + m.get_l0_penalty()
