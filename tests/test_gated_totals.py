@@ -227,3 +227,14 @@ def test_opcheck_and_compile(native):
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     (got,) = torch.autograd.grad(compiled(log_weight), log_weight)
     assert torch.equal(got, expected)
+
+
+def test_forward_mode_keeps_the_tangent(native):
+    """The kernels know none; where it is asked for, the reference answers: it must not come out as absent."""
+    matrix = columns(6, 8, density=0.5, dtype=torch.float64)
+    x, a, tangent = (torch.randn(8, dtype=torch.float64) for _ in range(3))
+    with torch.autograd.forward_ad.dual_level():
+        totals, _ = ops.gated_totals(torch.autograd.forward_ad.make_dual(x, tangent), a, *matrix, 6, SEED)
+        got = torch.autograd.forward_ad.unpack_dual(totals).tangent
+    jacobian = torch.autograd.functional.jacobian(lambda v: ops.gated_totals(v, a, *matrix, 6, SEED)[0], x)
+    torch.testing.assert_close(got, jacobian @ tangent)

@@ -4,9 +4,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .. import _load, reference
 from .. import constants as c
-from ._common import check_gate, check_like, check_link, check_noise, check_real, check_seed, fake, needs_gradient
+from .. import reference
+from ._common import (
+    check_gate,
+    check_like,
+    check_link,
+    check_noise,
+    check_real,
+    check_seed,
+    fake,
+    kernel_for,
+    needs_gradient,
+)
 
 
 def gated_totals(
@@ -65,7 +75,7 @@ def gated_totals(
     check_link(link)
     if values.dtype != log_weight.dtype:
         raise TypeError(f"values: expected {log_weight.dtype} as log_weight has, got {values.dtype}")
-    if not _load.native_for(log_weight):
+    if not kernel_for(log_weight):
         return reference.gated_totals(
             *(log_weight, log_alpha, indptr, rows, values, n_targets, seed),
             stream=stream,
