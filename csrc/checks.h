@@ -98,6 +98,21 @@ inline void check_vector(const char* op, const char* argument, const Tensor& t, 
   check_contiguous(op, argument, t);
 }
 
+inline std::string device_text(const Tensor& t) {
+  if (t.is_cpu()) return "cpu";
+  return (t.is_cuda() ? "cuda:" : "another device, number ") + std::to_string(t.get_device_index());
+}
+
+// On the device of another tensor: the dispatcher takes a CUDA kernel as soon as one argument lies on a GPU.
+inline void check_device(const char* op, const char* argument, const Tensor& t, const Tensor& like) {
+  if (t.is_cpu() != like.is_cpu() || t.is_cuda() != like.is_cuda() || t.get_device_index() != like.get_device_index())
+    fail(op, argument, "expected it on ", device_text(like), ", got ", device_text(t));
+}
+
+inline void check_device(const char* op, const char* argument, const std::optional<Tensor>& t, const Tensor& like) {
+  if (t.has_value()) check_device(op, argument, *t, like);
+}
+
 inline void check_seed(const char* op, const std::optional<Tensor>& seed) {
   if (!seed.has_value()) return;
   check_dtype(op, "seed", *seed, ScalarType::Long);

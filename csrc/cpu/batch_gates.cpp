@@ -44,7 +44,7 @@ void backward(const T* grad_z, const T* log_alpha, int64_t gates, int64_t batch,
 }
 
 void check(const char* op, const Tensor& log_alpha, const GateArgs& gate, const NoiseArgs& noise) {
-  check_gate(op, gate, noise);
+  check_gate(op, gate, noise, log_alpha);
   check_floating(op, "log_alpha", log_alpha);
 }
 

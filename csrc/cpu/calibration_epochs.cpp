@@ -51,7 +51,7 @@ Tensor calibration_epochs_(const Tensor& log_weight, const Tensor& log_alpha, co
   const char* op = "calibration_epochs_";
   const std::optional<Tensor> some_seed = seed;
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
-  check_gate(op, gate, {some_seed, first_epoch, first_index});
+  check_gate(op, gate, {some_seed, first_epoch, first_index}, log_weight);
   const Link checked = checked_link(op, link);
   check_real(op, "log_weight", log_weight);
   const ScalarType real = log_weight.scalar_type();

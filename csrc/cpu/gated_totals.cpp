@@ -93,7 +93,7 @@ struct Args {
   GateArgs gate;
 
   void check(const char* op) const {
-    check_gate(op, gate, noise);
+    check_gate(op, gate, noise, log_weight);
     checked_link(op, link);
     check_real(op, "log_weight", log_weight);
     const int64_t n = log_weight.dim() == 1 ? log_weight.size(0) : -1;

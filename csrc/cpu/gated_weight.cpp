@@ -119,7 +119,7 @@ Slices slices_of(const char* op, const Tensor& weight, const Tensor& log_alpha, 
 // Checks what forward and backward share. With a value: gates per slice; without: per element.
 std::optional<Slices> check(const char* op, const Tensor& weight, const Tensor& log_alpha, std::optional<int64_t> dim,
                             const GateArgs& gate, const NoiseArgs& noise) {
-  check_gate(op, gate, noise);
+  check_gate(op, gate, noise, weight);
   check_floating(op, "weight", weight);
   check_dtype(op, "log_alpha", log_alpha, weight.scalar_type());
   check_contiguous(op, "log_alpha", log_alpha);

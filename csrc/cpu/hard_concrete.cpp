@@ -1,5 +1,6 @@
 #include <torch/csrc/stable/library.h>
 
+#include "args/hard_concrete.h"
 #include "cpu/gate_args.h"
 
 namespace l0fast::cpu {
@@ -37,11 +38,9 @@ void backward(const T* grad_z, const T* log_alpha, int64_t count, const NoiseArg
 Tensor hard_concrete(const Tensor& log_alpha, const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
                      double temperature, double gamma, double zeta, double bound, double u_bound,
                      bool eval_temperature) {
-  const char* op = "hard_concrete";
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
   const NoiseArgs noise{seed, stream, first_index};
-  check_gate(op, gate, noise);
-  check_floating(op, "log_alpha", log_alpha);
+  check_hard_concrete("hard_concrete", log_alpha, gate, noise);
   Tensor z = torch::stable::empty_like(log_alpha);
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
@@ -58,12 +57,8 @@ Tensor hard_concrete_backward(const Tensor& grad_z, const Tensor& log_alpha, con
   const char* op = "hard_concrete_backward";
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
   const NoiseArgs noise{seed, stream, first_index};
-  check_gate(op, gate, noise);
-  check_floating(op, "log_alpha", log_alpha);
-  check_dtype(op, "grad_z", grad_z, log_alpha.scalar_type());
-  check_contiguous(op, "grad_z", grad_z);
-  if (grad_z.numel() != log_alpha.numel())
-    fail(op, "grad_z", "expected shape ", shape_text(log_alpha), ", got ", shape_text(grad_z));
+  check_hard_concrete(op, log_alpha, gate, noise);
+  check_hard_concrete_gradient(op, grad_z, log_alpha);
   Tensor gradient = torch::stable::empty_like(log_alpha);
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);

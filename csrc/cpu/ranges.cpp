@@ -48,12 +48,12 @@ L0FAST_HD void gates_loop(const T* log_alpha, int64_t count, int64_t index, Nois
                           T* __restrict gate) {
   const GateParams<T> p = params;
   if (noise.seed == nullptr) {
-    for (int64_t i = 0; i < count; ++i) gate[i] = clamp_(stretched(deterministic_s(log_alpha[i], p), p), T(0), T(1));
+    for (int64_t i = 0; i < count; ++i) gate[i] = deterministic_gate(log_alpha[i], p);
     return;
   }
   T buffer[kBlock + 4 * kLanes + 4];
   const T* u = fill_uniform(philox_key(*noise.seed), noise.stream, index, count, buffer);
-  for (int64_t i = 0; i < count; ++i) gate[i] = clamp_(stretched(sampled_s(log_alpha[i], u[i], p), p), T(0), T(1));
+  for (int64_t i = 0; i < count; ++i) gate[i] = sampled_gate(log_alpha[i], u[i], p);
 }
 
 template <Link kLink, typename T>
@@ -101,18 +101,15 @@ L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepPa
     for (int64_t i = 0; i < count; ++i) inverse_anchor[i] = a.anchor == nullptr ? T(1) : T(1) / a.anchor[i];
     ratio_slope = inverse_anchor;
   }
-  // (2 lambda q) q', not 2 lambda (q q'): with lambda 0 an overflowing square must not become 0 * inf.
   for (int64_t i = 0; i < count; ++i)
-    gradient[i] =
-        matrix_gradient[i] * link_slope<kLink>(weight[i]) * gate[i] + (p.twice_lambda_l2 * ratio[i]) * ratio_slope[i];
+    gradient[i] = weight_gradient<kLink>(matrix_gradient[i], weight[i], gate[i], ratio[i], ratio_slope[i], p);
   adam_loop(a.log_weight, a.weight_first, a.weight_second, gradient, count, p.adam);
 
   const T inverse = p.gates ? p.gate.inverse_temperature : T(0);  // 0: without gates nothing pulls at log_alpha
   const T* __restrict log_alpha = a.log_alpha;
   for (int64_t i = 0; i < count; ++i) probability[i] = active_probability(log_alpha[i], p.gate);
   for (int64_t i = 0; i < count; ++i)
-    gradient[i] = matrix_gradient[i] * weight[i] * gate_slope(gate[i], log_alpha[i], inverse, p.gate) +
-                  p.lambda_l0 * active_slope(probability[i], log_alpha[i], p.gate);
+    gradient[i] = alpha_gradient(matrix_gradient[i], weight[i], gate[i], log_alpha[i], probability[i], inverse, p);
   adam_loop(a.log_alpha, a.alpha_first, a.alpha_second, gradient, count, p.adam);
   StepSums sums;
   sums.probability = lane_sum(probability, count);

@@ -4,31 +4,13 @@
 
 #include <cstdint>
 
-#include "math/adam.h"
-#include "math/hard_concrete.h"
-#include "math/link.h"
-#include "math/philox.h"
+#include "math/calibration_step.h"
 
 namespace l0fast::cpu {
 
 // A multiple of 4, so that a block that begins at one holds whole Philox blocks. 1024 columns of 60 entries are
 // 360 KB: they stay in a second-level cache between the gather and the scatter of an epoch.
 constexpr int64_t kBlock = 1024;
-
-// Where a range's noise comes from. seed == nullptr: deterministic gates.
-struct Noise {
-  const int64_t* seed;
-  uint32_t stream;
-};
-
-template <typename T>
-struct StepParams {
-  GateParams<T> gate;
-  AdamParams<T> adam;
-  T lambda_l0, twice_lambda_l2;
-  Link link;
-  bool gates;
-};
 
 // Sums that a step leaves behind, of the parameters as they were before it.
 struct StepSums {

@@ -1,24 +1,15 @@
-// Element types in memory, and the type in which a kernel computes with them: float for the 16-bit types, else the
-// same.
+// Blocks of the 16-bit types go through buffers of floats; huge pages beneath large outputs.
 #pragma once
 
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
-
 #include <cstdint>
-#include <type_traits>
+
+#include "math/storage.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
 namespace l0fast::cpu {
-
-using torch::headeronly::BFloat16;
-using torch::headeronly::Half;
-
-template <typename T>
-using Arithmetic = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // out[i] = x[i], rounded to nearest even where it narrows.
 #define L0FAST_DECLARE_CONVERSIONS(Small)                      \

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "math/elementary.h"
+#include "math/philox.h"
 
 namespace l0fast {
 
@@ -42,6 +43,23 @@ L0FAST_HD T sampled_s(T log_alpha, T uniform, const GateParams<T>& p) {
 template <typename T>
 L0FAST_HD T deterministic_s(T log_alpha, const GateParams<T>& p) {
   return sigmoid_(clamp_(log_alpha, -p.bound, p.bound) * p.eval_inverse_temperature);
+}
+
+// z of the sampled gate, from its uniform draw.
+template <typename T>
+L0FAST_HD T sampled_gate(T log_alpha, T uniform, const GateParams<T>& p) {
+  return clamp_(stretched(sampled_s(log_alpha, uniform, p), p), T(0), T(1));
+}
+
+template <typename T>
+L0FAST_HD T deterministic_gate(T log_alpha, const GateParams<T>& p) {
+  return clamp_(stretched(deterministic_s(log_alpha, p), p), T(0), T(1));
+}
+
+// 1 / beta of the gate that a call evaluates: sampled with a seed, deterministic without.
+template <typename T>
+L0FAST_HD T inverse_temperature(const GateParams<T>& p, const Noise& noise) {
+  return noise.seed != nullptr ? p.inverse_temperature : p.eval_inverse_temperature;
 }
 
 // dz/dlog_alpha from the gate itself: where 0 < z < 1, s = (z - gamma) / stretch; elsewhere the clamp kills it.

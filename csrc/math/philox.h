@@ -6,6 +6,12 @@
 
 namespace l0fast {
 
+// Where a call's noise comes from. seed == nullptr: deterministic gates.
+struct Noise {
+  const int64_t* seed;
+  uint32_t stream;
+};
+
 struct PhiloxKey {
   uint32_t low, high;
 };

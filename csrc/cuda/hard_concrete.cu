@@ -1,0 +1,94 @@
+#include "args/hard_concrete.h"
+#include "cuda/elementwise.cuh"
+#include "cuda/noise.cuh"
+
+namespace l0fast::cuda {
+namespace {
+
+template <typename T>
+struct Forward {
+  using C = Arithmetic<T>;
+  const T* log_alpha;  // [count]
+  T* z;                // [count]
+  int64_t first_index;
+  Noise noise;
+  GateParams<C> p;
+
+  template <int kW>
+  __device__ void operator()(int64_t i) const {
+    C a[kW], gate[kW];
+    load(log_alpha + i, a);
+    draw_gates(a, first_index + i, noise, p, gate);
+    store(gate, z + i);
+  }
+};
+
+// Draws the noise again rather than keeping z: nothing of the gate is stored between the passes.
+template <typename T>
+struct Backward {
+  using C = Arithmetic<T>;
+  const T *grad_z, *log_alpha;  // [count]
+  T* gradient;                  // [count]
+  int64_t first_index;
+  Noise noise;
+  GateParams<C> p;
+
+  template <int kW>
+  __device__ void operator()(int64_t i) const {
+    const C inverse = inverse_temperature(p, noise);
+    C a[kW], grad[kW], gate[kW];
+    load(log_alpha + i, a);
+    load(grad_z + i, grad);
+    draw_gates(a, first_index + i, noise, p, gate);
+#pragma unroll
+    for (int k = 0; k < kW; ++k) grad[k] *= gate_slope(gate[k], a[k], inverse, p);
+    store(grad, gradient + i);
+  }
+};
+
+}  // namespace
+
+Tensor hard_concrete(const Tensor& log_alpha, const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
+                     double temperature, double gamma, double zeta, double bound, double u_bound,
+                     bool eval_temperature) {
+  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
+  const NoiseArgs noise{seed, stream, first_index};
+  check_hard_concrete("hard_concrete", log_alpha, gate, noise);
+  const Device device(log_alpha);
+  Tensor z = torch::stable::empty_like(log_alpha);
+  with_floating(log_alpha, [&](auto zero) {
+    using T = decltype(zero);
+    const T* a = log_alpha.const_data_ptr<T>();
+    T* out = z.mutable_data_ptr<T>();
+    const Forward<T> f{a, out, first_index, noise.noise(), gate.params<Arithmetic<T>>()};
+    for_each<T>(device, log_alpha.numel(), f, a, out);
+  });
+  return z;
+}
+
+Tensor hard_concrete_backward(const Tensor& grad_z, const Tensor& log_alpha, const std::optional<Tensor>& seed,
+                              int64_t stream, int64_t first_index, double temperature, double gamma, double zeta,
+                              double bound, double u_bound, bool eval_temperature) {
+  const char* op = "hard_concrete_backward";
+  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
+  const NoiseArgs noise{seed, stream, first_index};
+  check_hard_concrete(op, log_alpha, gate, noise);
+  check_hard_concrete_gradient(op, grad_z, log_alpha);
+  const Device device(log_alpha);
+  Tensor gradient = torch::stable::empty_like(log_alpha);
+  with_floating(log_alpha, [&](auto zero) {
+    using T = decltype(zero);
+    const T *grad = grad_z.const_data_ptr<T>(), *a = log_alpha.const_data_ptr<T>();
+    T* out = gradient.mutable_data_ptr<T>();
+    const Backward<T> f{grad, a, out, first_index, noise.noise(), gate.params<Arithmetic<T>>()};
+    for_each<T>(device, log_alpha.numel(), f, grad, a, out);
+  });
+  return gradient;
+}
+
+STABLE_TORCH_LIBRARY_IMPL(l0fast, L0FAST_CUDA_KEY, m) {
+  m.impl("hard_concrete", TORCH_BOX(&hard_concrete));
+  m.impl("hard_concrete_backward", TORCH_BOX(&hard_concrete_backward));
+}
+
+}  // namespace l0fast::cuda

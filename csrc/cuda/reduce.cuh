@@ -1,0 +1,74 @@
+// Sums in a fixed order, whatever the order in which blocks run: the same bits run after run.
+#pragma once
+
+#include "cuda/launch.cuh"
+
+namespace l0fast::cuda {
+
+constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The sum over a warp, in every lane.
+template <typename T>
+__device__ __forceinline__ T warp_sum(T x) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(kAllLanes, x, distance);
+  return x;
+}
+
+// The sum over a block of kBlockThreads, in thread 0. All threads call it.
+template <int kBlockThreads, typename T>
+__device__ __forceinline__ T block_sum(T x) {
+  __shared__ T sums[kBlockThreads / kWarp];
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  x = warp_sum(x);
+  __syncthreads();  // the array may still be read by the call before
+  if (lane == 0) sums[warp] = x;
+  __syncthreads();
+  if (warp != 0) return x;
+  return warp_sum(lane < kBlockThreads / kWarp ? sums[lane] : T(0));
+}
+
+// Where the blocks of a grid leave their sums, and how many have: in one buffer of doubles.
+struct Partials {
+  double* sums;        // [blocks]
+  unsigned* finished;  // [1], 0 before the launch
+
+  static int64_t doubles(int64_t blocks) { return blocks + 1; }
+
+  static Partials over(double* buffer, int64_t blocks) {
+    return {buffer, reinterpret_cast<unsigned*>(buffer + blocks)};
+  }
+};
+
+// A buffer for `blocks` sums on the tensor's device; the count of finished blocks is 0.
+inline Tensor new_partials(const Device& device, const Tensor& like, int64_t blocks) {
+  Tensor buffer = torch::stable::new_empty(like, {Partials::doubles(blocks)}, ScalarType::Double);
+  const Partials p = Partials::over(buffer.mutable_data_ptr<double>(), blocks);
+  check_cuda(cudaMemsetAsync(p.finished, 0, sizeof(unsigned), device.stream()), "cudaMemsetAsync");
+  return buffer;
+}
+
+// Adds up what the threads of a grid hold. The last block to finish adds the blocks' sums, in their order, and its
+// thread 0 alone gets true and the total.
+template <int kBlockThreads>
+__device__ bool grid_sum(double own, const Partials& partials, double* total) {
+  __shared__ bool last;
+  const double sum = block_sum<kBlockThreads>(own);
+  if (threadIdx.x == 0) {
+    partials.sums[blockIdx.x] = sum;
+    __threadfence();
+    last = atomicAdd(partials.finished, 1u) + 1 == gridDim.x;
+  }
+  __syncthreads();
+  if (!last) return false;
+  __threadfence();
+  double mine = 0;
+  const volatile double* sums = partials.sums;
+  for (unsigned b = threadIdx.x; b < gridDim.x; b += kBlockThreads) mine += sums[b];
+  *total = block_sum<kBlockThreads>(mine);
+  return threadIdx.x == 0;
+}
+
+}  // namespace l0fast::cuda

@@ -1,0 +1,34 @@
+// The gradients of one record in an epoch (DESIGN 3), before Adam takes them.
+#pragma once
+
+#include "math/adam.h"
+#include "math/hard_concrete.h"
+#include "math/link.h"
+
+namespace l0fast {
+
+template <typename T>
+struct StepParams {
+  GateParams<T> gate;
+  AdamParams<T> adam;
+  T lambda_l0, twice_lambda_l2;
+  Link link;
+  bool gates;
+};
+
+// dloss/dlog_weight. g: the matrix gradient; weight = linked(log_weight); ratio = weight / anchor and ratio_slope its
+// derivative in log_weight.
+template <Link kLink, typename T>
+L0FAST_HD T weight_gradient(T g, T weight, T gate, T ratio, T ratio_slope, const StepParams<T>& p) {
+  // (2 lambda q) q', not 2 lambda (q q'): with lambda 0 an overflowing square must not become 0 * inf.
+  return g * link_slope<kLink>(weight) * gate + (p.twice_lambda_l2 * ratio) * ratio_slope;
+}
+
+// dloss/dlog_alpha. inverse: 1 / beta, or 0 without gates, where nothing pulls at log_alpha.
+template <typename T>
+L0FAST_HD T alpha_gradient(T g, T weight, T gate, T log_alpha, T probability, T inverse, const StepParams<T>& p) {
+  return g * weight * gate_slope(gate, log_alpha, inverse, p.gate) +
+         p.lambda_l0 * active_slope(probability, log_alpha, p.gate);
+}
+
+}  // namespace l0fast
