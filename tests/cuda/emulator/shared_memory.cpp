@@ -1,3 +1,6 @@
+// Shared memory is this library's thread-local storage: the array below, and the __shared__ variables of the kernels.
+#include <link.h>
+
 #include <cstring>
 #include <sstream>
 
@@ -25,13 +28,39 @@ using l0fast::cuda::l0fast_shared;
 constexpr unsigned char kFresh = 0xff, kCanary = 0xc5;
 constexpr size_t kNear = 4096;  // looked at after each block; the rest after the launch
 
+// The thread-local storage of this library in this OS thread: the part before l0fast_shared, and the part behind it.
+struct Storage {
+  unsigned char *begin = nullptr, *end = nullptr;
+
+  void renew() const {
+    memset(begin, kFresh, l0fast_shared - begin);
+    memset(l0fast_shared + kSharedSize, kFresh, end - (l0fast_shared + kSharedSize));
+  }
+} statics;
+
+int find_statics(dl_phdr_info* library, size_t, void*) {
+  auto* const begin = static_cast<unsigned char*>(library->dlpi_tls_data);
+  if (!begin) return 0;
+  for (int i = 0; i < library->dlpi_phnum; ++i) {
+    if (library->dlpi_phdr[i].p_type != PT_TLS) continue;
+    unsigned char* const end = begin + library->dlpi_phdr[i].p_memsz;
+    if (begin > l0fast_shared || l0fast_shared >= end) continue;
+    statics.begin = begin;
+    statics.end = end;
+    return 1;
+  }
+  return 0;
+}
+
 }  // namespace
 
 void open_shared(size_t bytes) {
+  if (!dl_iterate_phdr(find_statics, nullptr)) fail("the kernels' thread-local storage was not found");
   memset(l0fast_shared + bytes, kCanary, kSharedSize - bytes);
 }
 
 void renew_shared(size_t bytes) {
+  statics.renew();
   memset(l0fast_shared, kFresh, bytes);
 #if defined(__SANITIZE_ADDRESS__)
   __asan_poison_memory_region(l0fast_shared + bytes, kSharedSize - bytes);
