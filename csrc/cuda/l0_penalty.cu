@@ -1,5 +1,6 @@
 #include "args/l0_penalty.h"
 #include "cuda/elementwise.cuh"
+#include "cuda/penalty.cuh"
 
 namespace l0fast::cuda {
 namespace {
@@ -14,10 +15,7 @@ struct Forward {
   __device__ double sum(int64_t i) const {
     C a[kW];
     load(log_alpha + i, a);
-    C own = 0;
-#pragma unroll
-    for (int k = 0; k < kW; ++k) own += active_probability(a[k], p);
-    return static_cast<double>(own);
+    return sum_of_probabilities(a, p);
   }
 };
 

@@ -50,25 +50,31 @@ inline Tensor new_partials(const Device& device, const Tensor& like, int64_t blo
   return buffer;
 }
 
-// Adds up what the threads of a grid hold. The last block to finish adds the blocks' sums, in their order, and its
-// thread 0 alone gets true and the total.
+// Adds up what the threads of a grid hold, or of several grids launched one after another: `blocks` in all, `first` in
+// the launches before this one. The last block to finish adds the blocks' sums, in their order, and its thread 0 alone
+// gets true and the total.
 template <int kBlockThreads>
-__device__ bool grid_sum(double own, const Partials& partials, double* total) {
+__device__ bool grid_sum(double own, const Partials& partials, double* total, int64_t first, int64_t blocks) {
   __shared__ bool last;
   const double sum = block_sum<kBlockThreads>(own);
   if (threadIdx.x == 0) {
-    partials.sums[blockIdx.x] = sum;
+    partials.sums[first + blockIdx.x] = sum;
     __threadfence();
-    last = atomicAdd(partials.finished, 1u) + 1 == gridDim.x;
+    last = atomicAdd(partials.finished, 1u) + 1 == blocks;
   }
   __syncthreads();
   if (!last) return false;
   __threadfence();
   double mine = 0;
   const volatile double* sums = partials.sums;
-  for (unsigned b = threadIdx.x; b < gridDim.x; b += kBlockThreads) mine += sums[b];
+  for (int64_t b = threadIdx.x; b < blocks; b += kBlockThreads) mine += sums[b];
   *total = block_sum<kBlockThreads>(mine);
   return threadIdx.x == 0;
+}
+
+template <int kBlockThreads>
+__device__ bool grid_sum(double own, const Partials& partials, double* total) {
+  return grid_sum<kBlockThreads>(own, partials, total, 0, gridDim.x);
 }
 
 }  // namespace l0fast::cuda
