@@ -61,23 +61,19 @@ struct Backward {
     const C inverse = inverse_temperature(p, noise);
     C a[kW], w[kW], grad[kW], gate[kW];
     load(log_alpha + i, a);
-    load(weight + i, w);
-    load(grad_v + i, grad);
     draw_gates(a, first_index + i, noise, p, gate);
+    load(weight + i, w);  // after the gates: their doubles would not leave registers for these
+    load(grad_v + i, grad);
 #pragma unroll
     for (int k = 0; k < kW; ++k) {
       w[k] *= grad[k];  // dloss/dz
       grad[k] *= gate[k];
     }
     store(grad, grad_weight + i);
-    if (grad_penalty == nullptr) {
 #pragma unroll
-      for (int k = 0; k < kW; ++k) a[k] = log_alpha_gradient<false>(w[k], C(0), gate[k], a[k], inverse, p);
-    } else {
-      const C factor = *grad_penalty;
-#pragma unroll
-      for (int k = 0; k < kW; ++k) a[k] = log_alpha_gradient<true>(w[k], factor, gate[k], a[k], inverse, p);
-    }
+    for (int k = 0; k < kW; ++k)
+      a[k] = grad_penalty == nullptr ? log_alpha_gradient<false>(w[k], C(0), gate[k], a[k], inverse, p)
+                                     : log_alpha_gradient<true>(w[k], *grad_penalty, gate[k], a[k], inverse, p);
     store(a, grad_log_alpha + i);
   }
 };
