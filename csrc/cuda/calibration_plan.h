@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "math/elementary.h"
+
 namespace l0fast::cuda {
 
 struct DeviceLimits {
@@ -30,17 +32,22 @@ constexpr int64_t kLongColumn = 2048;      // longer columns are cut into chunks
 constexpr int64_t kScatterBytes = 10;      // of a resident target: the sum in two words, and its exponent
 constexpr int64_t kReservedShared = 1024;  // of a block: static arrays, and what the driver keeps
 
-inline int64_t divided_up(int64_t a, int64_t b) {
+L0FAST_HD int64_t divided_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-inline int64_t tiles_of(int64_t n_records) {
+L0FAST_HD int64_t tiles_of(int64_t n_records) {
   return divided_up(n_records, kTile);
 }
 
 // Chunks of a column; 0 for one that a tile handles.
-inline int64_t long_chunks(int64_t length) {
+L0FAST_HD int64_t long_chunks(int64_t length) {
   return length > kLongColumn ? divided_up(length, kLongColumn) : 0;
+}
+
+// The end of a chunk that begins there, in a column that ends at `end`.
+L0FAST_HD int64_t chunk_end(int64_t begin, int64_t end) {
+  return begin + kLongColumn < end ? begin + kLongColumn : end;
 }
 
 // A pass whose block holds `bytes` for each resident target. Private targets are worth it only if a block has several
@@ -69,13 +76,6 @@ inline CalibrationPlan plan_calibration(int64_t n_targets, int64_t n_records, in
           plan_pass(n_targets, n_records, nnz, kScatterBytes, device),
           plan_pass(n_targets, n_records, nnz, value_bytes, device)};
 }
-
-// The tiles of a warp: first, first + stride, ... below tiles_of(n_records). Neighbouring warps have neighbouring
-// tiles, and every part of the matrix is spread over the whole device, so that a region of open columns is no warp's
-// fate.
-struct WarpTiles {
-  int64_t first, stride;
-};
 
 inline int64_t pass_warps(const PassPlan& plan) {
   return plan.blocks * plan.threads / kTile;

@@ -15,8 +15,10 @@ namespace l0fast {
 
 using Fixed = long long;  // as CUDA's atomics name 64 bits
 
-// Held to what 2^-e and 2^e can both be in normal floats, which leaves values below 2^(e + 2).
-constexpr int kLeastExponent = -126, kMostExponent = 126, kExponentSlack = 2;
+// Exponents are held to where 2^-e and 2^e are both normal numbers of the type, which leaves values below 2^(e + 2).
+template <typename T>
+constexpr int kMostExponent = sizeof(T) == 4 ? 126 : 1022;
+constexpr int kLeastExponent = -126, kExponentSlack = 2;
 
 // e with |x| < 2^e; 0, NaN and infinities give the least.
 template <typename T>
@@ -27,13 +29,19 @@ L0FAST_HD int exponent_above(T x) {
   return e;
 }
 
+template <typename T>
 L0FAST_HD int row_exponent(int exponent) {
-  return exponent < kLeastExponent ? kLeastExponent : exponent > kMostExponent ? kMostExponent : exponent;
+  return exponent < kLeastExponent ? kLeastExponent : exponent > kMostExponent<T> ? kMostExponent<T> : exponent;
 }
 
-// 2^e for a normal float.
-L0FAST_HD float power_of_two(int e) {
-  return bits_as<float>(static_cast<uint32_t>(e + 127) << 23);
+// 2^e where it is a normal number.
+template <typename T>
+L0FAST_HD T power_of_two(int e) {
+  if constexpr (sizeof(T) == 4) {
+    return bits_as<float>(static_cast<uint32_t>(e + 127) << 23);
+  } else {
+    return bits_as<double>(static_cast<uint64_t>(e + 1023) << 52);
+  }
 }
 
 // How many bits a contribution may have so that a row of n_records of them stays below 2^62. In float no more than 40:
