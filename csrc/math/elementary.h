@@ -15,7 +15,26 @@
 #define L0FAST_HD inline
 #endif
 
+#if defined(L0FAST_EMULATED)
+#include "special_functions.h"  // of the emulator
+#endif
+
 namespace l0fast {
+
+#if defined(__CUDA_ARCH__)
+// Relative error below 2^-22 (PTX ISA: ex2.approx, rcp.approx); results below the normal floats become 0.
+L0FAST_HD float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+L0FAST_HD float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+#endif
 
 template <typename To, typename From>
 L0FAST_HD To bits_as(From x) {
@@ -68,18 +87,16 @@ L0FAST_HD double log_(double x) {
   return log(x);
 }
 
-// sigmoid_(x), and logit_(u) = ln(u / (1 - u)) for u in (0, 1).
-//
-// On a GPU in float they go through the special function unit (2^x, log2 x, 1/x: about 2^-22 each, CUDA Programming
-// Guide, intrinsic functions). Only an absolute error counts here: the gate ends in [0, 1]. With polynomials and exact
-// divisions a gate takes some 120 instructions, and a memory-bound kernel of 8 bytes an element has time for 55.
+// sigmoid_(x), and logit_(u) = ln(u / (1 - u)) for u in (0, 1). In float on a GPU divisions and the power go through
+// the special function unit: exact divisions with their special cases alone would take as many instructions as a
+// memory-bound kernel has time for.
 #if defined(__CUDA_ARCH__) || defined(L0FAST_EMULATED)
 L0FAST_HD float sigmoid_(float x) {
-  return __fdividef(1.0f, 1.0f + __expf(-x));
+  return reciprocal_approx(1.0f + exp2_approx(x * -1.44269504f));
 }
 
 L0FAST_HD float logit_(float u) {
-  return __logf(u) - __logf(1.0f - u);
+  return log_(u * reciprocal_approx(1.0f - u));
 }
 #else
 L0FAST_HD float sigmoid_(float x) {
@@ -99,10 +116,20 @@ L0FAST_HD double logit_(double u) {
   return log_(u / (1.0 - u));
 }
 
+// x held to [low, high]; NaN stays NaN.
 template <typename T>
 L0FAST_HD T clamp_(T x, T low, T high) {
   x = x < low ? low : x;
   return x > high ? high : x;
 }
+
+#if defined(__CUDA_ARCH__)
+// One instruction a bound, where comparison and selection would be two.
+L0FAST_HD float clamp_(float x, float low, float high) {
+  asm("max.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(low));
+  asm("min.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(high));
+  return x;
+}
+#endif
 
 }  // namespace l0fast

@@ -10,7 +10,7 @@ objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
 # -fno-extern-tls-init: shared memory is thread_local without constructors; nothing to run before its first use.
 flags="-std=c++17 -O2 -g1 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-extern-tls-init -Wall -Wextra \
-  -Wno-unused-parameter -Wno-unknown-pragmas -DUSE_CUDA -DL0FAST_CUDA_KEY=CPU -DTORCH_TARGET_VERSION=$version \
+  -Wno-unused-parameter -Wno-unknown-pragmas -DUSE_CUDA -DL0FAST_CUDA_KEY=CPU -DL0FAST_EMULATED -include cuda_runtime.h -DTORCH_TARGET_VERSION=$version \
   -I$emulator -Icsrc -isystem $torch/include -isystem $torch/include/torch/csrc/api/include ${CXXFLAGS:-}"
 ls csrc/library.cpp csrc/cuda/*.cu "$emulator"/*.cpp | grep -v "$emulator/test_" |
   xargs -P "${JOBS:-2}" -I SOURCE sh -c "${CXX:-g++} $flags -x c++ -c SOURCE -o $objects/\$(echo SOURCE | tr / _).o"
