@@ -17,6 +17,17 @@ __device__ __forceinline__ T warp_sum(T x) {
   return x;
 }
 
+__device__ __forceinline__ int larger(int a, int b) {
+  return a > b ? a : b;
+}
+
+// The most of a warp, in every lane.
+__device__ __forceinline__ int warp_max(int x) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) x = larger(x, __shfl_xor_sync(kAllLanes, x, distance));
+  return x;
+}
+
 // The sum over a block of kBlockThreads, in thread 0. All threads call it.
 template <int kBlockThreads, typename T>
 __device__ __forceinline__ T block_sum(T x) {
@@ -60,6 +71,7 @@ __device__ bool grid_sum(double own, const Partials& partials, double* total) {
     partials.sums[blockIdx.x] = sum;
     __threadfence();
     last = atomicAdd(partials.finished, 1u) + 1 == gridDim.x;
+    if (last) *partials.finished = 0;  // for the next launch
   }
   __syncthreads();
   if (!last) return false;
