@@ -32,9 +32,8 @@ def test_fit_bytes_count_what_a_fit_holds():
     estimate = memory.fit_bytes(M.nnz, n_records, n_targets)
     assert estimate.state == sum(x.nbytes for x in held)
     assert estimate.matrix == model.pack(M).nbytes
-    assert estimate.targets == n_targets * (5 * 8 + 4)
+    assert estimate.targets == n_targets * (4 * 8 + 4)
     assert estimate.total == estimate.matrix + estimate.state + estimate.targets + estimate.workspace
-    assert estimate.workspace >= 264 * 8 * n_targets
 
 
 @pytest.fixture
@@ -52,6 +51,14 @@ def gpu(monkeypatch):
     return with_free
 
 
+def test_workspace_covers_what_the_kernels_allocate():
+    """Chunks of long columns counted by hand, at their worst: every column one nonzero beyond the limit."""
+    lengths = np.full(100, 2049)
+    chunks = int(np.ceil(lengths / 2048).sum())
+    estimate = memory.fit_bytes(int(lengths.sum()), 100, 5000)
+    assert 0 <= estimate.workspace - (64 << 20) - 20 * 5000 - 8 * 100 - 24 * chunks <= 24 * 4
+
+
 def test_free_bytes(gpu, monkeypatch):
     assert memory.free_bytes(torch.device("cpu")) is None
     gpu(1000, reserved=500, allocated=200)
@@ -64,8 +71,8 @@ def test_too_little_is_said_with_numbers_and_a_way_out(gpu):
     needed = memory.fit_bytes(400_000_000, 5_200_000, 13_000)
     gpu(needed.total - 1)
     text = (
-        r"^device: expected 2\.\d GB free on cuda:0 \(matrix 2\.4 GB, state 145\.6 MB, targets 0\.6 MB, workspace "
-        r"94\.6 MB\), got 2\.\d GB; take another device, fewer targets or records, or device='cpu'$"
+        r"^device: expected 2\.\d GB free on cuda:0 \(matrix 2\.4 GB, state 145\.6 MB, targets 0\.5 MB, workspace "
+        r"118\.3 MB\), got 2\.\d GB; take another device, fewer targets or records, or device='cpu'$"
     )
     with pytest.raises(MemoryError, match=text):
         memory.require(needed, CUDA)

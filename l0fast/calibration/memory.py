@@ -9,15 +9,21 @@ from .matrix_source import MOST_NARROW_TARGETS
 RECORD_ARRAYS = 7
 """Of the values' dtype, for each record: two parameters, four moments of Adam, the gates of an epoch."""
 
-TARGET_DOUBLES = 5
-"""For each target: target, scale, omega, tolerance and total. The slopes of the loss have the values' dtype."""
+TARGET_DOUBLES = 4
+"""For each target: target, scale, omega and tolerance. The slopes of the loss have the values' dtype."""
 
-PRIVATE_TOTALS = 264
-"""Copies of the totals that CUDA blocks may add up to, each on its own, before the ordered sum over them: two blocks on
-each of the 132 multiprocessors of an H100 or H200. In double precision. An upper bound: the kernels may keep fewer."""
+WORKSPACE_PER_TARGET = 2 * 8 + 4
+"""Totals in 64-bit fixed point, of an epoch and of the next one, and the exponent of the row (csrc/cuda/columns.cuh)."""
+
+WORKSPACE_PER_RECORD = 8
+"""Where a long column's chunks begin; taken only where there is one."""
+
+LONG_COLUMN = 2048
+WORKSPACE_PER_CHUNK = 3 * 8
+"""Columns of more nonzeros are cut into chunks of that many: column, first nonzero and gathered sum of each."""
 
 FIXED_BYTES = 64 << 20
-"""Partial sums, tables of where blocks begin, and what the allocator rounds up."""
+"""Partial sums, reports, graphs, and what the allocator rounds up."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,18 @@ def fit_bytes(nnz: int, n_records: int, n_targets: int, value_bytes: int = 4) ->
         value_bytes: 4 for float32, 8 for float64.
 
     Returns:
-        matrix as :func:`matrix_bytes`; state ``7 value_bytes n``; targets ``(5 x 8 + value_bytes) m``; workspace
-        ``264 x 8 m`` and 64 MB.
+        matrix as :func:`matrix_bytes`; state ``7 value_bytes n``; targets ``(4 x 8 + value_bytes) m``; workspace
+        ``20 m + 8 n + 24 chunks`` and 64 MB, with chunks at most twice nnz / 2048.
     """
+    chunks = 2 * -(-nnz // LONG_COLUMN)  # a column just above the limit has two
     return DeviceBytes(
         matrix=matrix_bytes(nnz, n_records, n_targets, value_bytes),
         state=RECORD_ARRAYS * value_bytes * n_records,
         targets=(TARGET_DOUBLES * 8 + value_bytes) * n_targets,
-        workspace=PRIVATE_TOTALS * 8 * n_targets + FIXED_BYTES,
+        workspace=WORKSPACE_PER_TARGET * n_targets
+        + WORKSPACE_PER_RECORD * n_records
+        + WORKSPACE_PER_CHUNK * chunks
+        + FIXED_BYTES,
     )
 
 

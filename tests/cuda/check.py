@@ -155,7 +155,10 @@ def check(nvcc: Path, sources: list[Path]) -> list[str]:
     """What is wrong, one line each; prints the table."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda source: compile_source(nvcc, source), sources))
+        # The largest first: it would otherwise keep one core busy at the end.
+        order = sorted(sources, key=lambda source: -source.stat().st_size)
+        by_source = dict(zip(order, pool.map(lambda source: compile_source(nvcc, source), order), strict=True))
+    results = [by_source[source] for source in sources]
     wrong, kernels = [], []
     for source, (_, said, seconds, good) in zip(sources, results, strict=True):
         kernels += ptxas_report(source.name, said)
