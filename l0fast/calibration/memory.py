@@ -13,7 +13,7 @@ TARGET_DOUBLES = 4
 """For each target: target, scale, omega and tolerance. The slopes of the loss have the values' dtype."""
 
 WORKSPACE_PER_TARGET = 2 * 8 + 4
-"""Totals in 64-bit fixed point, of an epoch and of the next one, and the exponent of the row (csrc/cuda/columns.cuh)."""
+"""Totals in 64-bit fixed point, of an epoch and of the next one, and the row's exponent (csrc/cuda/columns.cuh)."""
 
 WORKSPACE_PER_RECORD = 8
 """Where a long column's chunks begin; taken only where there is one."""
