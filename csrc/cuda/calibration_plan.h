@@ -27,7 +27,7 @@ struct CalibrationPlan {
 };
 
 constexpr int64_t kTile = 32;              // records of a warp's tile: one a lane
-constexpr int64_t kMostThreads = 1024;     // of a block
+constexpr int64_t kMostWarps = 32;         // of a block
 constexpr int64_t kLongColumn = 2048;      // longer columns are cut into chunks of this many nonzeros
 constexpr int64_t kScatterBytes = 10;      // of a resident target: the sum in two words, and its exponent
 constexpr int64_t kReservedShared = 1024;  // of a block: static arrays, and what the driver keeps
@@ -60,7 +60,7 @@ inline PassPlan plan_pass(int64_t n_targets, int64_t n_records, int64_t nnz, int
   plan.shared = divided_up(plan.resident * bytes, 16) * 16;
   const int64_t warps = std::max<int64_t>(tiles_of(n_records), divided_up(nnz, kLongColumn));
   const int64_t per_multiprocessor = std::max<int64_t>(divided_up(warps, device.multiprocessors), 1);
-  plan.threads = std::clamp<int64_t>(per_multiprocessor, 4, kMostThreads / kTile) * kTile;
+  plan.threads = std::clamp<int64_t>(per_multiprocessor, 4, kMostWarps) * kTile;
   const bool two = 2 * (plan.shared + kReservedShared) <= device.shared_per_multiprocessor;
   const int64_t most = (two ? 2 : 1) * device.multiprocessors;
   plan.blocks = std::clamp<int64_t>(divided_up(warps, plan.threads / kTile), 1, most);

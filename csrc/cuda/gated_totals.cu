@@ -28,6 +28,7 @@ struct Gradients {
   bool gates;
 
   __device__ bool stopped() const { return false; }
+  __device__ Own begin() const { return {}; }
 
   __device__ void record(int64_t i, T gate, T g, Own&) const {
     const T weight = linked(link, log_weight[i]), a = log_alpha[i], pulled = g * weight;

@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) gather_kernel(Gather<T, Row> 
   if (finish.stopped()) return;
   const BlockSlopes<T> slopes(a.slopes, a.resident);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  typename Finish::Own own;
+  typename Finish::Own own = finish.begin();
   for (int64_t tile = first_tile(); tile * kTile < a.matrix.n_records; tile += tile_stride()) {
     const int64_t i = tile * kTile + lane;
     const bool inside = i < a.matrix.n_records;

@@ -1,6 +1,7 @@
 // Launches of the two passes, with the lanes per column and the shared memory of the plan.
 #pragma once
 
+#include "cuda/gates.cuh"
 #include "cuda/gather.cuh"
 
 namespace l0fast::cuda {
