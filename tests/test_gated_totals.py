@@ -1,7 +1,7 @@
 import pytest
 import torch
+from columns import columns
 from compare import assert_as_good_as_torch, away_from_kinks
-from conftest import columns
 from test_hard_concrete import unclamped
 from torch.autograd import gradcheck
 

@@ -5,7 +5,7 @@ set -euo pipefail
 python=$1 library=$2
 emulator=tests/cuda/emulator
 torch=$("$python" -c "import os, torch; print(os.path.dirname(torch.__file__))")
-version=$(sed -n 's/.*TORCH_TARGET_VERSION=\(0x[0-9a-f]*\).*/\1/p' setup.py)
+version=$(sed -n 's/.*TORCH_TARGET_VERSION=\(0x[0-9a-f]*\).*/\1/p' cuda_toolkit.py)
 objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
 # -fno-extern-tls-init: shared memory is thread_local without constructors; nothing to run before its first use.
