@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 
-.PHONY: demo test bench lint sanitize peer-tests clean
+.PHONY: demo test bench lint sanitize cuda-emulate peer-tests clean
 
 demo: $(STAMP)
 	$(BIN)/l0fast demo --out l0fast-demo
@@ -35,6 +35,10 @@ lint: $(STAMP)
 # The op and packer tests under AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own.
 sanitize: $(STAMP)
 	tests/run_sanitized.sh $(BIN)/python
+
+# The op tests on the CUDA kernels, run on the CPU (tests/cuda/emulator).
+cuda-emulate: $(STAMP)
+	tests/cuda/run_emulated.sh $(BIN)/python
 
 # One stamp for the environment, remade when a source changes: the editable install compiles what is new.
 $(STAMP): $(SOURCES)

@@ -1,0 +1,86 @@
+// What threads wait for together. A collective is complete when every thread of the block, or every lane of the mask,
+// waits in it; then each gets its result.
+#include <algorithm>
+
+#include "engine.h"
+
+namespace emulator {
+namespace {
+
+bool is_barrier(Collective kind) {
+  return kind <= Collective::barrier_or;
+}
+
+void release(int t, uint64_t result) {
+  Thread& thread = block.threads[t];
+  thread.result = result;
+  thread.state = State::ready;
+  block.next_round.push_back(t);
+}
+
+void complete_barrier(Collective kind) {
+  for (int t = 0; t < block.size; ++t)
+    if (block.threads[t].kind != kind) return;  // nobody can come any more: the scheduler reports it
+  uint64_t sum = 0;
+  for (int t = 0; t < block.size; ++t) sum += block.threads[t].value;
+  if (kind == Collective::barrier_and) sum = sum == static_cast<uint64_t>(block.size);
+  if (kind == Collective::barrier_or) sum = sum != 0;
+  block.at_barrier = 0;
+  for (int t = 0; t < block.size; ++t) release(t, sum);
+}
+
+void complete_in_warp(int warp, Collective kind, uint32_t mask) {
+  const int first = warp * 32;
+  uint32_t votes = 0;
+  for (int lane = 0; lane < 32; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    const Thread& thread = block.threads[first + lane];
+    if (thread.kind != kind || thread.mask != mask) return;  // waits for others, elsewhere
+    votes |= static_cast<uint32_t>(thread.value != 0) << lane;
+  }
+  block.waiting_lanes[warp] &= ~mask;
+  for (int lane = 0; lane < 32; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    const Thread& thread = block.threads[first + lane];
+    uint64_t result = votes;
+    if (kind == Collective::all) result = votes == mask;
+    if (kind == Collective::any) result = votes != 0;
+    if (kind == Collective::shuffle) result = block.threads[first + thread.source_lane].value;
+    release(first + lane, result);
+  }
+}
+
+void check_lanes(int warp, int lane, uint32_t mask, Collective kind, int source_lane) {
+  const int lanes = std::min(32, block.size - warp * 32);
+  if (!(mask >> lane & 1)) fail_in_thread("a warp collective's mask leaves out the lane that calls it");
+  if (lanes < 32 && mask >> lanes) fail_in_thread("a warp collective's mask names lanes that the block does not have");
+  if (kind == Collective::shuffle && !(mask >> source_lane & 1))
+    fail_in_thread("a shuffle reads a lane that its mask leaves out");
+}
+
+}  // namespace
+
+int current_lane() {
+  return block.current % 32;
+}
+
+uint64_t collect(Collective kind, uint32_t mask, uint64_t value, int source_lane) {
+  const int t = block.current, warp = t / 32, lane = t % 32;
+  if (!is_barrier(kind)) check_lanes(warp, lane, mask, kind, source_lane);
+  Thread& self = block.threads[t];
+  self.state = State::waiting;
+  self.kind = kind;
+  self.mask = mask;
+  self.value = value;
+  self.source_lane = source_lane;
+  if (is_barrier(kind)) {
+    if (++block.at_barrier == block.size) complete_barrier(kind);
+  } else {
+    block.waiting_lanes[warp] |= 1u << lane;
+    if ((block.waiting_lanes[warp] & mask) == mask) complete_in_warp(warp, kind, mask);
+  }
+  self.fiber.suspend();
+  return self.result;
+}
+
+}  // namespace emulator

@@ -1,0 +1,99 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+#include <numeric>
+#include <random>
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace emulator {
+
+Block block;
+
+namespace {
+
+std::mutex one_launch;
+
+std::mt19937_64& generator() {
+  static std::mt19937_64 g = [] {
+    const char* seed = getenv("L0FAST_EMULATED_SEED");
+    return std::mt19937_64(seed ? strtoull(seed, nullptr, 10) : 0);
+  }();
+  return g;
+}
+
+// std::shuffle draws more numbers than an order for a few hundred threads needs.
+template <typename T>
+void shuffle_order(std::vector<T>& order) {
+  uint64_t state = generator()();
+  for (size_t i = order.size(); i > 1; --i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    std::swap(order[i - 1], order[static_cast<size_t>(((state >> 32) * i) >> 32)]);
+  }
+}
+
+void run_thread() {
+  block.launch->thread();
+  Thread& self = block.threads[block.current];
+  self.state = State::exited;
+  ++block.exited;
+  self.fiber.leave_for_good();
+}
+
+void resume(int t) {
+  const unsigned i = static_cast<unsigned>(t), nx = blockDim.x, ny = blockDim.y;
+  threadIdx = {i % nx, i / nx % ny, i / nx / ny};
+  block.current = t;
+  block.threads[t].fiber.resume();
+}
+
+void run_block(const Launch& launch, uint64_t index) {
+  const uint64_t nx = gridDim.x, ny = gridDim.y;
+  blockIdx = {unsigned(index % nx), unsigned(index / nx % ny), unsigned(index / nx / ny)};
+  block.exited = block.at_barrier = 0;
+  std::fill(block.waiting_lanes.begin(), block.waiting_lanes.end(), 0);
+  for (int t = 0; t < block.size; ++t) {
+    block.threads[t].state = State::ready;
+    block.threads[t].fiber.prepare(run_thread);
+  }
+  renew_shared(launch.shared);
+  block.next_round.resize(block.size);
+  std::iota(block.next_round.begin(), block.next_round.end(), 0);
+  std::vector<int> round;
+  while (!block.next_round.empty()) {
+    round.swap(block.next_round);
+    block.next_round.clear();
+    shuffle_order(round);
+    for (const int t : round) resume(t);
+  }
+  if (block.exited != block.size) fail("deadlock: no thread can go on");
+  check_shared(launch.shared, false);
+}
+
+}  // namespace
+
+uint64_t random_below(uint64_t bound) {
+  return generator()() % bound;
+}
+
+void run_grid(const Launch& launch) {
+  const std::lock_guard<std::mutex> lock(one_launch);
+  gridDim = launch.blocks;
+  blockDim = launch.threads;
+  block.launch = &launch;
+  ++block.launch_number;
+  block.size = static_cast<int>(blockDim.x * blockDim.y * blockDim.z);
+  while (block.threads.size() < static_cast<size_t>(block.size)) block.threads.emplace_back();
+  block.waiting_lanes.resize((block.size + 31) / 32);
+  std::vector<uint64_t> order(uint64_t{gridDim.x} * gridDim.y * gridDim.z);
+  std::iota(order.begin(), order.end(), 0);
+  shuffle_order(order);
+  open_shared(launch.shared);
+  for (const uint64_t index : order) run_block(launch, index);
+  check_shared(launch.shared, true);
+}
+
+}  // namespace emulator
