@@ -6,12 +6,12 @@ from compare import assert_as_good_as_torch
 from l0fast import ops, reference
 
 
-def large(device: str) -> int:
+def large(device: torch.device) -> int:
     """Many blocks on a GPU; few on a CPU, where an emulator may run every thread."""
-    return 3_000_017 if device.startswith("cuda") else 20_011
+    return 3_000_017 if device.type == "cuda" else 20_011
 
 
-def check(call, device: str, names, masks=None) -> list[torch.Tensor]:
+def check(call, device: torch.device, names, masks=None) -> list[torch.Tensor]:
     """``call(functions, dtype, device)`` gives a result for each name; returns those of the device, on the CPU.
 
     They are compared with float64 by the tolerance rule, and with the CPU kernels to a few roundings; masks picks the
@@ -31,7 +31,7 @@ def check(call, device: str, names, masks=None) -> list[torch.Tensor]:
     return got
 
 
-def misaligned(tensor: torch.Tensor, device: str) -> torch.Tensor:
+def misaligned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The same numbers, contiguous, one element after the beginning of their memory."""
     room = torch.empty(tensor.numel() + 1, dtype=tensor.dtype, device=device)
     room[1:] = tensor.to(device).flatten()

@@ -57,9 +57,9 @@ def test_sparse_mlp(device, fixed_noise, training):
 
 def test_layers_made_on_the_device(device):
     layer = l0fast.L0Conv2d(3, 4, 3, device=device)
-    assert {p.device for p in layer.parameters()} == {torch.device(device)}
+    assert {p.device for p in layer.parameters()} == {device}
     layer(torch.randn(2, 3, 8, 8, device=device)).sum().backward()
-    assert all(p.grad is not None and p.grad.device == torch.device(device) for p in layer.parameters())
+    assert all(p.grad is not None and p.grad.device == device for p in layer.parameters())
 
 
 def test_bfloat16_autocast(device, fixed_noise):
@@ -69,7 +69,7 @@ def test_bfloat16_autocast(device, fixed_noise):
     (exact.square().mean() + 1e-3 * layer.get_l0_penalty()).backward()
     expected = {name: p.grad.clone() for name, p in layer.named_parameters()}
     layer.zero_grad()
-    with torch.autocast(torch.device(device).type, torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16):
         y = layer(x)
         penalty = layer.get_l0_penalty()
     assert y.dtype == torch.bfloat16 and penalty.dtype == torch.float32
@@ -82,7 +82,7 @@ def test_bfloat16_autocast(device, fixed_noise):
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compile(device, fixed_noise, backend):
-    if backend == "inductor" and device == "cpu":
+    if backend == "inductor" and device.type == "cpu":
         pytest.skip("needs a real GPU: on a CPU tests/test_ecosystem.py has it")
     model = nn.Sequential(l0fast.L0Linear(20, 30), nn.ReLU(), l0fast.L0Linear(30, 5)).to(device)
     x = torch.randn(7, 20, device=device)
@@ -104,7 +104,7 @@ def test_state_dict_goes_from_device_to_device(device, tmp_path):
     x = torch.randn(7, 20)
     torch.testing.assert_close(here.eval()(x.to(device)).cpu(), there.eval()(x), rtol=1e-4, atol=1e-5)
     here.load_state_dict(there.state_dict())
-    assert all(p.device == torch.device(device) for p in here.parameters())
+    assert all(p.device == device for p in here.parameters())
 
 
 def test_a_layer_moved_after_a_forward_pass(device):
@@ -113,9 +113,9 @@ def test_a_layer_moved_after_a_forward_pass(device):
     layer(torch.randn(4, 20))
     layer.to(device)
     penalty = layer.get_l0_penalty()
-    assert penalty.device == torch.device(device)
+    assert penalty.device == device
     penalty.backward()
-    assert layer.weight_gates.qz_logits.grad.device == torch.device(device)
+    assert layer.weight_gates.qz_logits.grad.device == device
 
 
 def test_training_lowers_loss_and_penalty(device):

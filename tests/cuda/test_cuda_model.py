@@ -23,9 +23,9 @@ def fixed_noise(monkeypatch):
 def test_fit_meets_the_targets(device, problem):
     M, y = problem
     model = make(device=device).fit(M, y, lambda_l0=2e-3, lr=0.1, epochs=600, loss_type="relative")
-    assert model.log_weight.device == model.log_alpha.device == torch.device(device)
+    assert model.log_weight.device == model.log_alpha.device == device
     active = model.get_active_weights()
-    assert 0 < active["count"] < 0.8 * N_RECORDS and active["indices"].device == torch.device(device)
+    assert 0 < active["count"] < 0.8 * N_RECORDS and active["indices"].device == device
     error = np.abs(model.predict(M).cpu().numpy() - y) / y
     assert error.mean() < 0.03
     weights = model.get_weights(deterministic=True).detach().cpu().numpy().astype(float)
@@ -67,7 +67,7 @@ def test_a_checkpoint_goes_on_elsewhere(device, problem, tmp_path):
         model = make(device=where).load_checkpoint(tmp_path / "run.safetensors")
         assert model.epoch == 40 and model.log_weight.device == torch.device(where)
         model.fit(M, y, epochs=20, resume=True, **FIT)
-        if where == device:
+        if where is device:
             assert torch.equal(model.log_weight, whole.log_weight)
         torch.testing.assert_close(model.log_weight.cpu(), whole.log_weight.cpu(), rtol=1e-3, atol=1e-3)
 
@@ -75,7 +75,7 @@ def test_a_checkpoint_goes_on_elsewhere(device, problem, tmp_path):
 def test_packed_matrices_on_either_device(device, problem):
     M, y = problem
     here, there = pack(M, device=device), pack(M)
-    assert here.device == torch.device(device) and here.sha256() == there.sha256()
+    assert here.device == device and here.sha256() == there.sha256()
     results = [make(device=device).fit(m, y, epochs=20, **FIT).log_weight for m in (here, there, M)]
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
     assert torch.equal(here.row_counts().cpu(), there.row_counts())
@@ -96,7 +96,7 @@ def test_forward_is_differentiable(device, problem):
     model = make(device=device)
     (model.forward(M).sum() + model.get_l0_penalty() + model.get_l2_penalty()).backward()
     for parameter in (model.log_weight, model.log_alpha):
-        assert parameter.grad.device == torch.device(device) and torch.isfinite(parameter.grad).all()
+        assert parameter.grad.device == device and torch.isfinite(parameter.grad).all()
 
 
 def test_the_loss_that_leaves_the_finite_numbers(device, problem):
@@ -111,7 +111,7 @@ def test_sparse_regression(device):
     X, y = regression()
     model = make_linear(device=device)
     model.fit(X, y, **LINEAR_FIT)
-    assert model.weight.device == torch.device(device)
+    assert model.weight.device == device
     model.to("cpu")
     assert r_squared(make_linear_on_cpu(model), X, y) > 0.9
 
