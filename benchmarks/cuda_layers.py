@@ -27,6 +27,7 @@ class DeviceContender(Contender):
     def __init__(self, name: str, case: Case, start: Start, device: torch.device, precision: str):
         super().__init__(name, case, "step", start.state, start.x, adam=False)
         self.module.to(device)
+        self.parameters = list(self.module.parameters())
         self.x = start.x.to(device).requires_grad_(case.input_grad)
         self.gradients = [g.to(device) for g in self.gradients]
         plain = self.outputs
