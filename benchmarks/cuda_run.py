@@ -21,7 +21,7 @@ from l0fast import _load
 SIDE, QUICK_SIDE = 8192, 64
 FEATURES, BATCH = 4096, 512
 COPY_BYTES, QUICK_COPY_BYTES = 4 << 30, 1 << 20
-AGREEMENT = (2_000, 40_000, 20)
+AGREEMENT = (2_000, 20_000, 20)
 """Targets, records and nonzeros of a column of the 100 epochs that the CPU runs in float64 too."""
 
 
