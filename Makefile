@@ -26,6 +26,11 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_calibration.py
 	$(BIN)/python benchmarks/bench_layers.py
 
+# With the python that has a CUDA torch, which no network may be needed for; it builds in place by itself.
+.PHONY: bench-cuda
+bench-cuda:
+	$(PYTHON) benchmarks/bench_cuda.py $(BENCH_CUDA)
+
 lint: $(STAMP)
 	$(BIN)/python -m pip install -q -e .[lint] --no-build-isolation
 	$(BIN)/ruff check .

@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-from columns import columns
 from compare import assert_as_good_as_torch
+from random_columns import columns
 
 from l0fast import constants as c
 from l0fast import ops, reference

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from columns import columns
+from random_columns import columns
 
 from l0fast import ops
 

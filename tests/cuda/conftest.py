@@ -1,40 +1,45 @@
-"""Tests of the CUDA kernels: they run where a GPU and the compiled kernels are, and say what is missing elsewhere.
+"""The device of the tests in this folder: a GPU, or what L0FAST_TEST_DEVICE says. Elsewhere they say what is missing.
 
-Files here need names that no file in tests/ has (test_cuda_<op>.py): pytest imports them by their base names. Folders
-below this one are their own: what lies there runs without a GPU unless it says otherwise.
+``L0FAST_TEST_DEVICE=cpu`` compares the CPU kernels with the reference (and with themselves), which shows that the tests
+are in order; in the emulator (run_emulated.sh) the same CPU tensors are served by the CUDA kernels. What needs a real
+GPU asks for the fixture ``gpu``.
+
+Files here need names that no file in tests/ has (test_cuda_<op>.py): pytest imports them by their base names.
 """
 
-from pathlib import Path
+import os
 
 import pytest
 import torch
 
 from l0fast import _load
 
-HERE = Path(__file__).parent
 
-
-def missing() -> str | None:
-    """What the tests lack; None where they can run."""
-    if torch.version.cuda is None:
-        return f"needs a CUDA build of torch, this is {torch.__version__}"
+def missing(wanted: str) -> str | None:
+    """What the tests lack on this device; None where they can run."""
+    if _load.native_error() is not None:
+        return f"needs the compiled kernels: {_load.native_error()}"
+    if wanted == "cpu":
+        return None
     if not torch.cuda.is_available():
-        return "needs a GPU, torch sees none"
-    if _load.cuda_error() is not None:
-        return f"needs the compiled CUDA kernels: {_load.cuda_error()}"
+        return f"needs a GPU, torch {torch.__version__} sees none"
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("l0fast::hard_concrete", "CUDA"):
+        return "needs the compiled CUDA kernels: L0FAST_CUDA=1 python setup.py build_ext --inplace"
     return None
-
-
-def pytest_collection_modifyitems(items):
-    reason = missing()
-    for item in items:
-        if reason is not None and item.path.parent == HERE:
-            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture
 def device() -> torch.device:
-    """The GPU, as tensors report it."""
-    if (reason := missing()) is not None:
+    """As tensors report it: cuda:0, not cuda."""
+    wanted = os.environ.get("L0FAST_TEST_DEVICE", "cuda")
+    if (reason := missing(wanted)) is not None:
         pytest.skip(reason)
-    return torch.empty(0, device="cuda").device
+    return torch.empty(0, device=wanted).device
+
+
+@pytest.fixture
+def gpu(device) -> torch.device:
+    """The device where it has streams, graphs and memory of its own."""
+    if device.type != "cuda":
+        pytest.skip("needs a real GPU: streams, graphs and memory of its own")
+    return device

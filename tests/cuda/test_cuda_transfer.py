@@ -16,15 +16,15 @@ def example(n_targets=30, n_records=2000):
 @pytest.mark.parametrize("piece_bytes", [8, 1000, 64 << 20])
 @pytest.mark.parametrize("n_targets", [30, 70_000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_there_and_back(device, monkeypatch, piece_bytes, n_targets, dtype):
+def test_there_and_back(gpu, monkeypatch, piece_bytes, n_targets, dtype):
     monkeypatch.setattr(transfer, "PIECE_BYTES", piece_bytes)
     M = example(n_targets, 200 if n_targets == 30 else 5)
     there, here = pack(M, dtype, device="cuda"), pack(M, dtype)
-    assert there.device == device and there.dtype == dtype
+    assert there.device == gpu and there.dtype == dtype
     for name in ("indptr", "rows", "values"):
         assert torch.equal(getattr(there.to("cpu"), name), getattr(here, name))
     assert there.sha256() == here.sha256()
-    assert torch.equal(here.to(device, torch.float64).values.cpu(), here.values.double())
+    assert torch.equal(here.to(gpu, torch.float64).values.cpu(), here.values.double())
 
 
 def test_every_gpu_by_number():
@@ -33,12 +33,12 @@ def test_every_gpu_by_number():
         assert packed.device == torch.device("cuda", k) and packed.sha256() == pack(example()).sha256()
 
 
-def test_an_empty_matrix(device):
-    packed = pack(sp.csr_array((3, 4)), device=device)
+def test_an_empty_matrix(gpu):
+    packed = pack(sp.csr_array((3, 4)), device=gpu)
     assert packed.nnz == 0 and packed.indptr.tolist() == [0] * 5
 
 
-def test_the_estimate_holds(device):
+def test_the_estimate_holds(gpu):
     """A fit takes no more than was said, but for what one kernel or graph of torch itself may take."""
     M = example(300, 100_000)
     needed = memory.fit_bytes(M.nnz, *reversed(M.shape))
@@ -50,22 +50,22 @@ def test_the_estimate_holds(device):
     assert torch.cuda.max_memory_allocated() - before <= needed.total
 
 
-def test_a_matrix_that_cannot_fit_is_not_packed(device, monkeypatch):
+def test_a_matrix_that_cannot_fit_is_not_packed(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (0, 0))
     monkeypatch.setattr(matrix, "pack_arrays", lambda *arguments: pytest.fail("packing has begun"))
     torch.cuda.empty_cache()
     with pytest.raises(MemoryError, match=r"device: expected .* free on cuda:0"):
-        pack(sp.random(1000, 1_000_000, density=0.01, format="csr"), device=device)
+        pack(sp.random(1000, 1_000_000, density=0.01, format="csr"), device=gpu)
 
 
-def test_a_model_moves_with_its_run(device):
+def test_a_model_moves_with_its_run(gpu):
     """model.to() between two fits, back too: moments and noise go along."""
     M, y = example(), np.full(30, 100.0)
     split, whole = (SparseCalibrationWeights(2000, seed=0) for _ in range(2))
     whole.fit(M, y, epochs=6, loss_type="relative", lr=0.05)
     split.fit(M, y, epochs=2, loss_type="relative", lr=0.05)
-    split.to(device).fit(M, y, epochs=2, loss_type="relative", lr=0.05, resume=True)
-    assert split.device == device and split._run.seed.device == device
+    split.to(gpu).fit(M, y, epochs=2, loss_type="relative", lr=0.05, resume=True)
+    assert split.device == gpu and split._run.seed.device == gpu
     split.to("cpu").fit(M, y, epochs=2, loss_type="relative", lr=0.05, resume=True)
     torch.testing.assert_close(split.log_weight, whole.log_weight, rtol=1e-3, atol=1e-4)
-    assert split.to(device).forward(M).device == device  # its seeds come from a generator on the CPU
+    assert split.to(gpu).forward(M).device == gpu  # its seeds come from a generator on the CPU

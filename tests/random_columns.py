@@ -1,4 +1,4 @@
-"""Random matrices as the ops take them."""
+"""Random matrices as the compressed columns that the ops take."""
 
 import numpy as np
 import torch
