@@ -9,7 +9,9 @@ from l0fast import ops, reference
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.2, "stream": 7, "first_index": 5}], ids=str)
 @pytest.mark.parametrize(
-    ("shape", "batch"), [((5,), 3), ((3, 7), 4), ((1030,), 9), ((6,), 0), ((0,), 2), ((), 5)], ids=str
+    ("shape", "batch"),
+    [((5,), 3), ((3, 7), 4), ((1030,), 9), ((6,), 0), ((0,), 2), ((), 5), ((3,), 2003), ((130,), 75)],
+    ids=str,
 )
 def test_against_reference(native, shape, batch, options):
     x, grad = torch.randn(shape) * 2, torch.randn(batch, *shape)
@@ -28,6 +30,23 @@ def test_against_reference(native, shape, batch, options):
 def test_half_precision(native, dtype):
     a = torch.randn(100).to(dtype)
     assert torch.equal(ops.batch_gates(a, SEED, 3), ops.batch_gates(a.float(), SEED, 3).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_gradient(native, dtype):
+    a, grad = torch.randn(101).to(dtype), torch.randn(30, 101).to(dtype)
+    scalars = (SEED, 0, 0, 0.5, -0.1, 1.1, 20.0, 1e-6)
+    backward = torch.ops.l0fast.batch_gates_backward
+    assert torch.equal(backward(grad, a, *scalars), backward(grad.float(), a.float(), *scalars).to(dtype))
+
+
+def test_misaligned_tensors(native):
+    """Tensors that begin where 16-byte reads are not possible."""
+    a, grad = torch.randn(129)[1:], torch.randn(70 * 128 + 1)[1:].view(70, 128)
+    scalars = (SEED, 0, 0, 0.5, -0.1, 1.1, 20.0, 1e-6)
+    backward = torch.ops.l0fast.batch_gates_backward
+    assert torch.equal(ops.batch_gates(a, SEED, 70), ops.batch_gates(a.clone(), SEED, 70))
+    torch.testing.assert_close(backward(grad, a, *scalars), backward(grad.clone(), a.clone(), *scalars))
 
 
 def test_examples_differ_and_shards_agree(native):

@@ -26,6 +26,9 @@ SHAPES = [  # weight, dim
     ((3000, 1), 1),
     ((2, 40_000), 0),
     ((40_000, 2), 1),
+    ((1001, 3), 1),
+    ((3, 2, 9000), 1),
+    ((1200, 5, 7), 1),
     ((0, 4), 1),
     ((4, 0), 0),
 ]
@@ -137,6 +140,43 @@ def test_gates_from_the_quotient(native, dtype, zeros):
     rounding = 8 * torch.finfo(dtype).eps
     for a, b in zip(drawn, divided, strict=True):
         torch.testing.assert_close(a[mask], b[mask], rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("factor", [None, torch.tensor([-0.3])], ids=["no penalty", "penalty"])
+def test_backward_in_place(native, dtype, factor):
+    weight, log_alpha = operands((33, 67), None, dtype)
+    grad_v, raw = torch.randn(33, 67).to(dtype), torch.ops.l0fast
+    factor = None if factor is None else factor.to(dtype)
+    v, penalty = raw.gated_weight(weight, log_alpha, SEED, None, False, *scalars())
+    assert penalty == 0
+    expected = raw.gated_weight_backward(grad_v, factor, weight, log_alpha, v, SEED, None, *scalars())
+    raw.gated_weight_backward_(grad_v, v, factor, weight, log_alpha, SEED, *scalars())
+    assert torch.equal(grad_v, expected[0]) and torch.equal(v, expected[1])
+
+
+def misaligned(t):
+    """The same values one element further on: 16-byte reads are not possible there."""
+    return torch.cat((t.new_zeros(1), t.flatten()))[1:].view(t.shape)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((33, 65), None), ((80, 128), 0), ((300, 129), 1), ((2, 40_000), 0), ((16, 8, 3, 3), 1)], ids=str
+)
+def test_misaligned_tensors(native, dtype, shape, dim):
+    weight, log_alpha = operands(shape, dim, dtype)
+    grad_v = torch.randn(shape).to(dtype)
+    tensors = [misaligned(t) for t in (weight, log_alpha, grad_v)]
+    raw = torch.ops.l0fast
+    v, penalty = raw.gated_weight(*tensors[:2], SEED, dim, True, *scalars())
+    factor = torch.tensor(0.3)
+    grads = raw.gated_weight_backward(tensors[2], factor, *tensors[:2], None, SEED, dim, *scalars())
+    expected = run(ops.gated_weight, weight, log_alpha, SEED, dim, grad_v, 0.3, temperature=0.5)
+    for name, a, b in zip(
+        ("v", "penalty", "grad weight", "grad log_alpha"), (v, penalty, *grads), expected, strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=2 * torch.finfo(dtype).eps, atol=1e-6, msg=name)
 
 
 def test_extremes_stay_finite(native):

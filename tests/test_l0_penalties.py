@@ -40,6 +40,18 @@ def test_one_tensor_is_l0_penalty(native):
     assert torch.equal(ops.l0_penalties([x], [0.3], [-0.2], [1.4]), ops.l0_penalty(x, **options))
 
 
+def test_misaligned_tensors(native):
+    """Tensors that begin where 16-byte reads are not possible."""
+    xs = [torch.randn(size)[1:] for size in (4100, 7, 30)]
+    grad = torch.tensor(0.7)
+    for function, arguments in (
+        (torch.ops.l0fast.l0_penalties, ()),
+        (torch.ops.l0fast.l0_penalties_backward, (grad,)),
+    ):
+        got = function(*arguments, xs, *shapes_of(3), 20.0)
+        torch.testing.assert_close(got, function(*arguments, [x.clone() for x in xs], *shapes_of(3), 20.0))
+
+
 def test_sum_is_in_double(native):
     """A million gates of probability near 1 and as many tiny terms: a float32 sum of floats would lose the latter."""
     xs = [torch.full((2_000_000,), 20.0), *[torch.full((1000,), -8.0) for _ in range(50)]]

@@ -1,7 +1,6 @@
 #include <torch/csrc/stable/library.h>
 
-#include <vector>
-
+#include "args/batch_gates.h"
 #include "cpu/gate_args.h"
 #include "cpu/gated_ranges.h"
 
@@ -43,11 +42,6 @@ void backward(const T* grad_z, const T* log_alpha, int64_t gates, int64_t batch,
   });
 }
 
-void check(const char* op, const Tensor& log_alpha, const GateArgs& gate, const NoiseArgs& noise) {
-  check_gate(op, gate, noise, log_alpha);
-  check_floating(op, "log_alpha", log_alpha);
-}
-
 }  // namespace
 
 Tensor batch_gates(const Tensor& log_alpha, const Tensor& seed, int64_t batch, int64_t stream, int64_t first_index,
@@ -55,11 +49,9 @@ Tensor batch_gates(const Tensor& log_alpha, const Tensor& seed, int64_t batch, i
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
   const std::optional<Tensor> some_seed(seed);
   const NoiseArgs noise{some_seed, stream, first_index};
-  check("batch_gates", log_alpha, gate, noise);
-  if (batch < 0) fail("batch_gates", "batch", "expected at least 0, got ", batch);
-  std::vector<int64_t> shape{batch};
-  for (int64_t d = 0; d < log_alpha.dim(); ++d) shape.push_back(log_alpha.size(d));
-  Tensor z = torch::stable::empty(shape, log_alpha.scalar_type());
+  check_batch_gates("batch_gates", log_alpha, gate, noise);
+  check_batch("batch_gates", batch);
+  Tensor z = torch::stable::empty(batch_shape(log_alpha, batch), log_alpha.scalar_type());
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
     T* out = z.mutable_data_ptr<T>();
@@ -76,12 +68,8 @@ Tensor batch_gates_backward(const Tensor& grad_z, const Tensor& log_alpha, const
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
   const std::optional<Tensor> some_seed(seed);
   const NoiseArgs noise{some_seed, stream, first_index};
-  check(op, log_alpha, gate, noise);
-  check_dtype(op, "grad_z", grad_z, log_alpha.scalar_type());
-  check_contiguous(op, "grad_z", grad_z);
-  const int64_t batch = grad_z.dim() > 0 ? grad_z.size(0) : -1;
-  if (grad_z.dim() != log_alpha.dim() + 1 || grad_z.numel() != batch * log_alpha.numel())
-    fail(op, "grad_z", "expected [batch, shape of log_alpha ", shape_text(log_alpha), "], got ", shape_text(grad_z));
+  check_batch_gates(op, log_alpha, gate, noise);
+  const int64_t batch = check_batch_gradient(op, grad_z, log_alpha);
   Tensor gradient = torch::stable::empty_like(log_alpha);
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);

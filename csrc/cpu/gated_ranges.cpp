@@ -5,6 +5,7 @@
 #include "cpu/clones.h"
 #include "cpu/lanes.h"
 #include "cpu/storage.h"
+#include "math/gated_weight.h"
 
 namespace l0fast::cpu {
 namespace {
@@ -25,22 +26,14 @@ L0FAST_HD bool quotient_loop(const T* v, const T* weight, int64_t count, T* __re
   return small == 0;
 }
 
-template <typename T>
+template <bool kPenalty, typename T>
 L0FAST_HD void slopes_loop(const T* grad_v, T grad_penalty, const T* weight, const T* z, const T* log_alpha, T inverse,
                            int64_t count, const GateParams<T>& params, T* __restrict grad_weight,
                            T* __restrict grad_log_alpha) {
   const GateParams<T> p = params;
-  if (grad_penalty == T(0)) {
-    for (int64_t i = 0; i < count; ++i) {
-      grad_log_alpha[i] = grad_v[i] * weight[i] * gate_slope(z[i], log_alpha[i], inverse, p);
-      grad_weight[i] = grad_v[i] * z[i];
-    }
-    return;
-  }
   for (int64_t i = 0; i < count; ++i) {
-    const T penalty_slope = active_slope(active_probability(log_alpha[i], p), log_alpha[i], p);
     grad_log_alpha[i] =
-        grad_v[i] * weight[i] * gate_slope(z[i], log_alpha[i], inverse, p) + grad_penalty * penalty_slope;
+        log_alpha_gradient<kPenalty>(grad_v[i] * weight[i], grad_penalty, z[i], log_alpha[i], inverse, p);
     grad_weight[i] = grad_v[i] * z[i];
   }
 }
@@ -58,8 +51,12 @@ L0FAST_HD void slopes_loop(const T* grad_v, T grad_penalty, const T* weight, con
   L0FAST_CLONES void gated_slopes_range(const T* grad_v, T grad_penalty, const T* weight, const T* z,               \
                                         const T* log_alpha, T inverse_temperature, int64_t count,                   \
                                         const GateParams<T>& p, T* grad_weight, T* grad_log_alpha) {                \
-    slopes_loop(grad_v, grad_penalty, weight, z, log_alpha, inverse_temperature, count, p, grad_weight,             \
-                grad_log_alpha);                                                                                    \
+    if (grad_penalty == T(0))                                                                                       \
+      slopes_loop<false>(grad_v, grad_penalty, weight, z, log_alpha, inverse_temperature, count, p, grad_weight,    \
+                         grad_log_alpha);                                                                           \
+    else                                                                                                            \
+      slopes_loop<true>(grad_v, grad_penalty, weight, z, log_alpha, inverse_temperature, count, p, grad_weight,     \
+                        grad_log_alpha);                                                                            \
   }                                                                                                                 \
   L0FAST_CLONES void unit_slopes_range(const T* grad_v, const T* weight, const T* z, int64_t count, T* grad_weight, \
                                        T* grad_z) {                                                                 \

@@ -1,26 +1,20 @@
-// A weight whose gates are one per slice along a dimension. It is seen as [outer, gates, inner]: rows and output
-// channels have outer = 1, columns inner = 1.
+// Loops over a weight with a gate per slice, seen as [outer, gates, inner].
 #pragma once
 
 #include <vector>
 
 #include "cpu/gate_args.h"
 #include "cpu/gated_ranges.h"
+#include "math/slices.h"
 
 namespace l0fast::cpu {
-
-struct Slices {
-  int64_t outer, gates, inner;
-
-  int64_t row() const { return gates * inner; }
-};
 
 // A task is a range of rows of [outer, gates * inner], or where there is one row, a range of its gates. Their number
 // depends on the shape alone, so that sums have one order on any number of threads.
 class SliceTasks {
  public:
   explicit SliceTasks(const Slices& s) : slices_(s), units_(s.outer == 1 ? s.gates : s.outer) {
-    tasks_ = std::min(units_, std::clamp<int64_t>(s.outer * s.row() / kTaskElements, 1, kMostTasks));
+    tasks_ = std::min(units_, std::clamp<int64_t>(s.count() / kTaskElements, 1, kMostTasks));
   }
 
   int64_t count() const { return tasks_; }

@@ -1,6 +1,8 @@
 #include <torch/csrc/stable/library.h>
 
+#include "args/gated_weight.h"
 #include "cpu/gated_slices.h"
+#include "math/gated_weight.h"
 
 namespace l0fast::cpu {
 namespace {
@@ -99,42 +101,9 @@ void backward_slices(const Gradients<T>& grad, const T* weight, const T* log_alp
   const C inverse = inverse_temperature(p, args.noise());
   for (int64_t g = 0; g < s.gates; ++g) {
     const C a = static_cast<C>(log_alpha[g]);
-    const C slope = static_cast<C>(grad_gate[g]) * gate_slope(z[g], a, inverse, p);
-    grad.log_alpha[g] = static_cast<T>(slope + grad.grad_penalty * active_slope(active_probability(a, p), a, p));
+    const C sum = static_cast<C>(grad_gate[g]);
+    grad.log_alpha[g] = static_cast<T>(log_alpha_gradient<true>(sum, grad.grad_penalty, z[g], a, inverse, p));
   }
-}
-
-Slices slices_of(const char* op, const Tensor& weight, const Tensor& log_alpha, int64_t dim) {
-  if (dim < 0 || dim >= weight.dim())
-    fail(op, "dim", "expected a dimension of weight ", shape_text(weight), ", got ", dim);
-  if (log_alpha.numel() != weight.size(dim))
-    fail(op, "log_alpha", "expected ", weight.size(dim), " gates for dim ", dim, " of weight ", shape_text(weight),
-         ", got shape ", shape_text(log_alpha));
-  Slices s{1, weight.size(dim), 1};
-  for (int64_t d = 0; d < dim; ++d) s.outer *= weight.size(d);
-  for (int64_t d = dim + 1; d < weight.dim(); ++d) s.inner *= weight.size(d);
-  return s;
-}
-
-// Checks what forward and backward share. With a value: gates per slice; without: per element.
-std::optional<Slices> check(const char* op, const Tensor& weight, const Tensor& log_alpha, std::optional<int64_t> dim,
-                            const GateArgs& gate, const NoiseArgs& noise) {
-  check_gate(op, gate, noise, weight);
-  check_floating(op, "weight", weight);
-  check_dtype(op, "log_alpha", log_alpha, weight.scalar_type());
-  check_contiguous(op, "log_alpha", log_alpha);
-  if (dim.has_value()) return slices_of(op, weight, log_alpha, *dim);
-  if (log_alpha.numel() != weight.numel())
-    fail(op, "log_alpha", "expected a gate for each element of weight ", shape_text(weight), ", got shape ",
-         shape_text(log_alpha));
-  return std::nullopt;
-}
-
-void check_penalty_gradient(const char* op, const OptionalTensor& grad_penalty, const Tensor& weight) {
-  if (!grad_penalty.has_value()) return;
-  check_dtype(op, "grad_penalty", *grad_penalty, sum_type(weight));
-  if (grad_penalty->numel() != 1)
-    fail(op, "grad_penalty", "expected one element, got shape ", shape_text(*grad_penalty));
 }
 
 }  // namespace
@@ -145,7 +114,7 @@ std::tuple<Tensor, Tensor> gated_weight(const Tensor& weight, const Tensor& log_
                                         double bound, double u_bound, bool eval_temperature) {
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
   const NoiseArgs noise{seed, stream, first_index};
-  const std::optional<Slices> slices = check("gated_weight", weight, log_alpha, dim, gate, noise);
+  const std::optional<Slices> slices = check_gated_weight("gated_weight", weight, log_alpha, dim, gate, noise);
   Tensor v = torch::stable::empty_like(weight);
   Tensor penalty = torch::stable::empty({}, sum_type(weight));
   with_floating(weight, [&](auto zero) {
@@ -176,10 +145,8 @@ std::tuple<Tensor, Tensor> gated_weight_backward(const Tensor& grad_v, const Opt
   const char* op = "gated_weight_backward";
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
   const NoiseArgs noise{seed, stream, first_index};
-  const std::optional<Slices> slices = check(op, weight, log_alpha, dim, gate, noise);
-  check_same(op, "grad_v", grad_v, weight);
-  if (v.has_value()) check_same(op, "v", *v, weight);
-  check_penalty_gradient(op, grad_penalty, weight);
+  const std::optional<Slices> slices = check_gated_weight(op, weight, log_alpha, dim, gate, noise);
+  check_gated_weight_gradients(op, grad_v, grad_penalty, weight, v);
   Tensor grad_weight = torch::stable::empty_like(weight);
   Tensor grad_log_alpha = torch::stable::empty_like(log_alpha);
   with_floating(weight, [&](auto zero) {
@@ -209,11 +176,9 @@ void gated_weight_backward_(Tensor grad_v, Tensor v, const OptionalTensor& grad_
   const char* op = "gated_weight_backward_";
   const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
   const NoiseArgs noise{seed, stream, first_index};
-  check(op, weight, log_alpha, std::nullopt, gate, noise);
+  check_gated_weight(op, weight, log_alpha, std::nullopt, gate, noise);
   check_real(op, "weight", weight);
-  check_same(op, "grad_v", grad_v, weight);
-  check_same(op, "v", v, weight);
-  check_penalty_gradient(op, grad_penalty, weight);
+  check_gated_weight_gradients(op, grad_v, grad_penalty, weight, v);
   with_real(weight, [&](auto zero) {
     using T = decltype(zero);
     backward_elements_(grad_v.mutable_data_ptr<T>(), v.mutable_data_ptr<T>(),

@@ -1,8 +1,8 @@
 #include <torch/csrc/stable/library.h>
 
-#include <string>
 #include <vector>
 
+#include "args/l0_penalties.h"
 #include "cpu/gate_args.h"
 
 namespace l0fast::cpu {
@@ -50,37 +50,11 @@ class Parts {
   std::vector<size_t> begin_;  // of each part in ranges_, and their end
 };
 
-// The numbers of each gate tensor's shape.
-struct Shapes {
-  const std::vector<double>&temperatures, &gammas, &zetas;
-  double bound;
-
-  // The penalty has no noise and no test-time variant: the last two scalars do not enter it.
-  template <typename T>
-  std::vector<GateParams<T>> params() const {
-    std::vector<GateParams<T>> all;
-    for (size_t k = 0; k < temperatures.size(); ++k)
-      all.push_back(GateParams<T>::make(temperatures[k], gammas[k], zetas[k], bound, 0, true));
-    return all;
-  }
-};
-
-void check(const char* op, const std::vector<Tensor>& log_alphas, const Shapes& shapes) {
-  const size_t count = log_alphas.size();
-  if (count == 0) fail(op, "log_alphas", "expected at least one tensor, got none");
-  const auto check_count = [&](const char* argument, const std::vector<double>& numbers) {
-    if (numbers.size() != count)
-      fail(op, argument, "expected ", count, " numbers, one for each tensor, got ", numbers.size());
-  };
-  check_count("temperatures", shapes.temperatures);
-  check_count("gammas", shapes.gammas);
-  check_count("zetas", shapes.zetas);
-  for (size_t k = 0; k < count; ++k) {
-    const std::string name = "log_alphas[" + std::to_string(k) + "]";
-    check_real(op, name.c_str(), log_alphas[k]);
-    check_dtype(op, name.c_str(), log_alphas[k], log_alphas[0].scalar_type());
-    check_gate_scalars(op, shapes.temperatures[k], shapes.gammas[k], shapes.zetas[k]);
-  }
+template <typename T>
+std::vector<GateParams<T>> all_params(const Shapes& shapes) {
+  std::vector<GateParams<T>> all;
+  for (size_t k = 0; k < shapes.temperatures.size(); ++k) all.push_back(shapes.params<T>(k));
+  return all;
 }
 
 }  // namespace
@@ -88,11 +62,11 @@ void check(const char* op, const std::vector<Tensor>& log_alphas, const Shapes& 
 Tensor l0_penalties(const std::vector<Tensor>& log_alphas, const std::vector<double>& temperatures,
                     const std::vector<double>& gammas, const std::vector<double>& zetas, double bound) {
   const Shapes shapes{temperatures, gammas, zetas, bound};
-  check("l0_penalties", log_alphas, shapes);
+  check_l0_penalties("l0_penalties", log_alphas, shapes);
   Tensor penalty = torch::stable::empty({}, log_alphas[0].scalar_type());
   with_real(log_alphas[0], [&](auto zero) {
     using T = decltype(zero);
-    const auto params = shapes.params<T>();
+    const auto params = all_params<T>(shapes);
     std::vector<const T*> pointers;
     for (const Tensor& x : log_alphas) pointers.push_back(x.const_data_ptr<T>());
     const Parts parts(log_alphas);
@@ -112,14 +86,13 @@ std::vector<Tensor> l0_penalties_backward(const Tensor& grad, const std::vector<
                                           const std::vector<double>& zetas, double bound) {
   const char* op = "l0_penalties_backward";
   const Shapes shapes{temperatures, gammas, zetas, bound};
-  check(op, log_alphas, shapes);
-  check_dtype(op, "grad", grad, log_alphas[0].scalar_type());
-  if (grad.numel() != 1) fail(op, "grad", "expected one element, got shape ", shape_text(grad));
+  check_l0_penalties(op, log_alphas, shapes);
+  check_l0_penalty_gradient(op, grad, log_alphas[0]);
   std::vector<Tensor> gradients;
   for (const Tensor& x : log_alphas) gradients.push_back(torch::stable::empty_like(x));
   with_real(grad, [&](auto zero) {
     using T = decltype(zero);
-    const auto params = shapes.params<T>();
+    const auto params = all_params<T>(shapes);
     const T factor = *grad.const_data_ptr<T>();
     std::vector<const T*> pointers;
     std::vector<T*> out;

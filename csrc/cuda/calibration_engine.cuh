@@ -66,9 +66,9 @@ __global__ void __launch_bounds__(kThreads) residuals_kernel(Residuals<T> a) {
     a.losses[blockIdx.x] = loss;
     a.slope_sums[blockIdx.x] = slope;
   }
-  if (!arrive_last(&run.residuals_finished)) return;
-  loss = sum_of_blocks(a.losses);
-  slope = sum_of_blocks(a.slope_sums);
+  if (!arrive_last(&run.residuals_finished, gridDim.x)) return;
+  loss = sum_of_blocks(a.losses, gridDim.x);
+  slope = sum_of_blocks(a.slope_sums, gridDim.x);
   if (threadIdx.x != 0) return;
   if (run.cursor.broken) loss = static_cast<double>(NAN);
   a.metrics[run.done * kMetrics] = loss;
@@ -147,7 +147,7 @@ struct Step {
       const double sum = block_sum(mine[k]);
       if (threadIdx.x == 0) sums[k * gridDim.x + blockIdx.x] = sum;
     }
-    if (!arrive_last(&run->step_finished) || threadIdx.x != 0) return;
+    if (!arrive_last(&run->step_finished, gridDim.x) || threadIdx.x != 0) return;
     const volatile double* all = sums;
     for (unsigned k = 0; k < 3; ++k) {
       double sum = 0;

@@ -3,6 +3,7 @@
 
 #include "cuda/elementwise.cuh"
 #include "cuda/noise.cuh"
+#include "cuda/penalty.cuh"
 
 namespace l0fast::cuda {
 
@@ -48,10 +49,7 @@ struct SumActive {
   __device__ double sum(int64_t i) const {
     C a[kW];
     load(log_alpha + i, a);
-    C own = 0;
-#pragma unroll
-    for (int k = 0; k < kW; ++k) own += active_probability(a[k], p);
-    return static_cast<double>(own);
+    return sum_of_probabilities(a, p);
   }
 };
 

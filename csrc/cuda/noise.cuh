@@ -1,6 +1,8 @@
 // Gates of kW neighbouring elements: one Philox block for each four of them.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include "math/hard_concrete.h"
 #include "math/philox.h"
 

@@ -1,6 +1,8 @@
 // Reads and writes of kWidth neighbouring elements, 16 bytes at a time; they arrive in the arithmetic type.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstdint>
 
 #include "math/elementary.h"
