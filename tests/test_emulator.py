@@ -43,10 +43,11 @@ def watched_program(tmp_path_factory):
     """With ThreadSanitizer, as `run_emulated.sh --races` builds the kernels."""
     folder = tmp_path_factory.mktemp("emulator_races")
     (folder / "probe.cpp").write_text("int main() {}")
-    probe = [COMPILER, "-fsanitize=thread", folder / "probe.cpp", "-o", folder / "probe"]
+    flags = ["-fsanitize=thread", "--param", "tsan-distinguish-volatile=1"]
+    probe = [COMPILER, *flags, folder / "probe.cpp", "-o", folder / "probe"]
     if subprocess.run(probe, capture_output=True).returncode or subprocess.run([folder / "probe"]).returncode:
         pytest.skip("needs ThreadSanitizer")
-    return compile_program(folder, ["-DL0FAST_EMULATED_RACES"], ["-fsanitize=thread"])
+    return compile_program(folder, ["-DL0FAST_EMULATED_RACES"], flags)
 
 
 def run(program, case, **environment):
@@ -59,7 +60,7 @@ def run(program, case, **environment):
 @pytest.mark.parametrize(
     "case",
     [
-        *("reverse", "twice", "collectives", "grid", "warp_exchange", "fresh_shared"),
+        *("reverse", "twice", "collectives", "grid", "warp_exchange", "largest", "fresh_shared"),
         *("launch_limits", "capture", "capture_errors", "intrinsics"),
     ],
 )
@@ -104,7 +105,7 @@ def test_an_error_ends_the_process_and_says_where(program, case, message):
 
 
 @pytest.mark.parametrize(
-    "case", ["reverse", "twice", "collectives", "grid", "warp_exchange", "fresh_shared", "capture"]
+    "case", ["reverse", "twice", "collectives", "grid", "warp_exchange", "largest", "fresh_shared", "capture"]
 )
 def test_no_race_is_seen_in_a_right_kernel(watched_program, case):
     done = run(watched_program, case)
@@ -119,6 +120,7 @@ def test_no_race_is_seen_in_a_right_kernel(watched_program, case):
         ("missing_fence", "count_blocks<false>"),
         ("shuffle_as_barrier", "warp_exchange<false>"),
         ("lost_update", "lost_update"),
+        ("plain_read", "largest<false>"),
     ],
 )
 def test_races_are_seen(watched_program, case, kernel):

@@ -21,7 +21,10 @@ case $mode in
     of_kernels="$of_link -fno-sanitize-recover=undefined -fno-omit-frame-pointer" of_emulator=$of_kernels
     ;;
   # The emulator itself is what ThreadSanitizer must not see: it moves between the device threads.
-  races) of_kernels='-fsanitize=thread' of_emulator='-DL0FAST_EMULATED_RACES' of_link='-fsanitize=thread' ;;
+  races)
+    of_link='-fsanitize=thread'
+    of_kernels="$of_link --param tsan-distinguish-volatile=1" of_emulator='-DL0FAST_EMULATED_RACES'
+    ;;
   *) echo "build.sh: expected plain, sanitize or races, got $mode" >&2 && exit 2 ;;
 esac
 compile() { # FLAGS, sources on stdin

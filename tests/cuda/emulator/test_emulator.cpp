@@ -8,6 +8,7 @@
 #include <map>
 #include <numeric>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace l0fast::cuda {
@@ -143,6 +144,21 @@ void test_warp_exchange() {
   for (int lane = 0; lane < 32; ++lane) check(out[lane] == ((31 - lane) ^ 1), "warp exchange");
 }
 
+// A stale value costs an atomic that changes nothing, if the read is volatile. kVolatile false: the planted error.
+template <bool kVolatile>
+__global__ void largest(int* most) {
+  const int mine = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  using Read = std::conditional_t<kVolatile, volatile int, int>;
+  if (mine > *static_cast<Read*>(most)) atomicMax(most, mine);
+}
+
+template <bool kVolatile>
+void test_largest() {
+  int most = -1;
+  run(4, 64, 0, largest<kVolatile>, &most);
+  check(most == 255, "largest");
+}
+
 __global__ void write_behind(size_t bytes, size_t behind) {
   dynamic_shared<char>()[bytes + behind] = 0;
 }
@@ -190,6 +206,8 @@ int main(int count, char** names) {
       {"collectives", test_collectives},
       {"grid", test_grid<true>},
       {"warp_exchange", test_warp_exchange<true>},
+      {"largest", test_largest<true>},
+      {"plain_read", test_largest<false>},
       {"missing_fence", test_grid<false>},
       {"shuffle_as_barrier", test_warp_exchange<false>},
       {"lost_update", [] { run(8, 32, 0, lost_update, reinterpret_cast<float*>(&out)); }},
