@@ -27,7 +27,7 @@ template <int kW, typename C, typename F>
 __global__ void __launch_bounds__(kThreads) sum_kernel(int64_t count, F f, Partials partials, C* out /* [1] */) {
   double own = 0, total;
   for_each_pack<kW>(count, [&](auto width, int64_t i) { own += f.template sum<decltype(width)::value>(i); });
-  if (grid_sum<kThreads>(own, partials, &total)) *out = static_cast<C>(total);
+  if (grid_sum(own, partials, &total)) *out = static_cast<C>(total);
 }
 
 // Blocks for `packs` packs: at most as many as are resident at once, eight to a multiprocessor.

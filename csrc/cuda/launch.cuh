@@ -34,7 +34,7 @@ class Device {
  public:
   explicit Device(const Tensor& t) : index_(t.get_device_index()), guard_(index_) {
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
     stream_ = static_cast<cudaStream_t>(stream);
   }
 

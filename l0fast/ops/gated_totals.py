@@ -11,6 +11,7 @@ from ._common import (
     check_like,
     check_link,
     check_noise,
+    check_placed,
     check_real,
     check_seed,
     fake,
@@ -73,6 +74,7 @@ def gated_totals(
     check_gate(temperature, gamma, zeta, bound)
     check_noise(stream, first_index)
     check_link(link)
+    check_placed("log_weight", log_weight, indptr=indptr, rows=rows, values=values)
     if values.dtype != log_weight.dtype:
         raise TypeError(f"values: expected {log_weight.dtype} as log_weight has, got {values.dtype}")
     if not kernel_for(log_weight):

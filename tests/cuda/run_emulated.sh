@@ -16,7 +16,7 @@ shift
 here=$(cd "$(dirname "$0")/../.." && pwd)
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-cp -r "$here"/{csrc,l0fast,tests,setup.py,pyproject.toml} "$copy"
+cp -r "$here"/{csrc,l0fast,tests,setup.py,cuda_toolkit.py,pyproject.toml} "$copy"
 rm -f "$copy"/l0fast/_C*.so
 cd "$copy"
 bash tests/cuda/emulator/build.sh "$mode" "$python" l0fast/_C.abi3.so

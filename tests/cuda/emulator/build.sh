@@ -6,12 +6,13 @@ mode=$1 python=$2 library=$3
 emulator=tests/cuda/emulator
 cxx=${CXX:-g++}
 torch=$("$python" -c "import os, torch; print(os.path.dirname(torch.__file__))")
-version=$(sed -n 's/.*TORCH_TARGET_VERSION=\(0x[0-9a-f]*\).*/\1/p' setup.py)
+version=$(sed -n 's/.*TORCH_TARGET_VERSION=\(0x[0-9a-f]*\).*/\1/p' cuda_toolkit.py)
 objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
 # -fno-extern-tls-init: shared memory is thread_local without constructors; nothing to run before its first use.
 flags="-std=c++17 -O2 -g1 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-extern-tls-init -Wall -Wextra \
-  -Wno-unused-parameter -Wno-unknown-pragmas -DUSE_CUDA -DL0FAST_CUDA_KEY=CPU -DTORCH_TARGET_VERSION=$version \
+  -Wno-unused-parameter -Wno-unknown-pragmas -DUSE_CUDA -DL0FAST_CUDA_KEY=CPU -DL0FAST_EMULATED \
+  -include cuda_runtime.h -DTORCH_TARGET_VERSION=$version \
   -I$emulator -Icsrc -isystem $torch/include -isystem $torch/include/torch/csrc/api/include"
 of_kernels='' of_emulator='' of_link=''
 case $mode in
