@@ -1,4 +1,4 @@
-"""Gated weights and their totals M w. Kernels: csrc/cpu/gated_totals.cpp."""
+"""Gated weights and their totals M w. Kernels: gated_totals in csrc/cpu and csrc/cuda."""
 
 import torch
 from torch import Tensor
@@ -62,7 +62,8 @@ def gated_totals(
 
     Raises:
         TypeError, ValueError: an argument of another type, dtype, device, shape or range, by name.
-        RuntimeError: an index in indptr or rows is out of order or range.
+        RuntimeError: an index in indptr or rows is out of order or range; on CUDA also a value that is not finite, and a
+            stream that is being captured.
 
     Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), section 2.2; DESIGN 3.
     """
