@@ -37,7 +37,7 @@ class Engine {
     const Run<T> fresh{{0, 0, kLeastExponent, kLeastExponent}, 0, 0, 0, {}};
     check_cuda(cudaMemcpyAsync(run(), &fresh, sizeof(fresh), cudaMemcpyHostToDevice, device.stream()),
                "cudaMemcpyAsync");
-    check_cuda(cudaMemsetAsync(totals(), 0, args_.n_targets() * sizeof(Fixed), device.stream()), "cudaMemsetAsync");
+    fill_bytes(device, totals(), 0, args_.n_targets() * sizeof(Fixed));
     launch_bound(device, args_.log_weight.template const_data_ptr<T>(), args_.n_records(), link(),
                  &run()->cursor.exponent);
     launch_gates(device, args_.log_alpha.template const_data_ptr<T>(), args_.n_records(), args_.first_index,
@@ -182,7 +182,7 @@ Tensor calibration_epochs_(const Tensor& log_weight, const Tensor& log_alpha, co
   if (epochs == 0) return metrics;
   auto* out = metrics.mutable_data_ptr<double>();
   // All bits set is a NaN: what the epochs after a stop leave.
-  check_cuda(cudaMemsetAsync(out, 0xff, epochs * kMetrics * sizeof(double), device.stream()), "cudaMemsetAsync");
+  fill_bytes(device, out, 0xff, epochs * kMetrics * sizeof(double));
   with_real(log_weight, [&](auto zero) {
     using T = decltype(zero);
     with_matrix<T>(op, device, indptr, rows, values, args.n_targets(),

@@ -93,10 +93,10 @@ class DeviceMatrix {
         plan_(plan_calibration(n_targets, columns_.n_records, columns_.nnz, sizeof(T), limits(device))),
         exponents_(torch::stable::new_empty(values, {n_targets}, ScalarType::Int)) {
     refuse_capture(op, device);
-    check_cuda(cudaMemsetAsync(exponents_.mutable_data_ptr(), 0x80, n_targets * sizeof(int), device.stream()), op);
+    fill_bytes(device, exponents_.mutable_data_ptr(), 0x80, n_targets * sizeof(int));
     Tensor report = torch::stable::new_empty(values, {4}, ScalarType::Long);
     auto* on_device = static_cast<Inspection*>(report.mutable_data_ptr());
-    check_cuda(cudaMemsetAsync(on_device, 0, sizeof(Inspection), device.stream()), op);
+    fill_bytes(device, on_device, 0, sizeof(Inspection));
     launch(device, inspect_columns<T, Row>, {elementwise(device, columns_.n_records), kThreads}, columns_, on_device);
     launch(device, inspect_rows<T, Row>, {elementwise(device, columns_.nnz), kThreads}, columns_, exponents(),
            on_device);
@@ -143,7 +143,7 @@ class DeviceMatrix {
                torch::stable::new_empty(exponents_, {chunks}, ScalarType::Double)};
     const auto at = [&](int k) { return static_cast<int64_t*>(memory_[k].mutable_data_ptr()); };
     long_ = {chunks, at(0), at(1), at(2), static_cast<double*>(memory_[4].mutable_data_ptr())};
-    check_cuda(cudaMemsetAsync(at(3), 0, sizeof(int64_t), device.stream()), "cudaMemsetAsync");
+    fill_bytes(device, at(3), 0, sizeof(int64_t));
     launch(device, list_long_columns<T, Row>, {elementwise(device, columns_.n_records), kThreads}, columns_, long_,
            reinterpret_cast<unsigned long long*>(at(3)));
   }

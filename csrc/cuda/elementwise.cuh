@@ -53,7 +53,7 @@ void for_each_sum(const Device& device, int64_t count, const F& f, Tensor& out, 
   using C = Arithmetic<T>;
   C* total = out.mutable_data_ptr<C>();
   if (count == 0) {
-    check_cuda(cudaMemsetAsync(total, 0, sizeof(C), device.stream()), "cudaMemsetAsync");
+    fill_bytes(device, total, 0, sizeof(C));
     return;
   }
   const bool wide = aligned16(pointers...);

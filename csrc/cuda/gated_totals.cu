@@ -64,7 +64,7 @@ void forward(const Device& device, DeviceMatrix<T, Row>& matrix, const GatedTota
   auto* cursor = static_cast<Cursor*>(place.mutable_data_ptr());
   Tensor sums = torch::stable::new_empty(args.log_weight, {m}, ScalarType::Long);
   auto* sum = static_cast<Fixed*>(sums.mutable_data_ptr());
-  check_cuda(cudaMemsetAsync(sum, 0, m * sizeof(Fixed), device.stream()), "cudaMemsetAsync");
+  fill_bytes(device, sum, 0, m * sizeof(Fixed));
   const T* log_weight = args.log_weight.const_data_ptr<T>();
   launch_bound(device, log_weight, n, static_cast<Link>(args.link), &cursor->exponent);
   launch_scatter(device, matrix.plan(),

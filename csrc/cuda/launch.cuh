@@ -61,6 +61,12 @@ class Device {
   cudaStream_t stream_ = nullptr;
 };
 
+// Sets bytes, in the order of the stream. Without any there may be no pointer either.
+inline void fill_bytes(const Device& device, void* begin, int byte, int64_t count) {
+  if (count == 0) return;
+  check_cuda(cudaMemsetAsync(begin, byte, static_cast<size_t>(count), device.stream()), "cudaMemsetAsync");
+}
+
 struct Grid {
   int64_t blocks;
   int64_t threads;

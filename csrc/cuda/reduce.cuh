@@ -58,7 +58,7 @@ struct Partials {
 inline Tensor new_partials(const Device& device, const Tensor& like, int64_t blocks) {
   Tensor buffer = torch::stable::new_empty(like, {Partials::doubles(blocks)}, ScalarType::Double);
   const Partials p = Partials::over(buffer.mutable_data_ptr<double>(), blocks);
-  check_cuda(cudaMemsetAsync(p.finished, 0, sizeof(unsigned), device.stream()), "cudaMemsetAsync");
+  fill_bytes(device, p.finished, 0, sizeof(unsigned));
   return buffer;
 }
 

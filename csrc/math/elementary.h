@@ -92,11 +92,17 @@ L0FAST_HD double log_(double x) {
 // memory-bound kernel has time for.
 #if defined(__CUDA_ARCH__) || defined(L0FAST_EMULATED)
 L0FAST_HD float sigmoid_(float x) {
-  return reciprocal_approx(1.0f + exp2_approx(x * -1.44269504f));
+  // e^-x = 2^high (1 + ln 2 low), where high + low = -x log2(e) to twice the precision.
+  const float high = x * -1.44269504f;
+  const float low = std::fma(x, -1.92596299e-8f, std::fma(x, -1.44269504f, -high));
+  const float power = exp2_approx(high < 126.0f ? high : 126.0f);
+  return reciprocal_approx(1.0f + std::fma(power, 0.693147181f * low, power));
 }
 
+// The quotient with one step of Newton's.
 L0FAST_HD float logit_(float u) {
-  return log_(u * reciprocal_approx(1.0f - u));
+  const float divisor = 1.0f - u, rough = reciprocal_approx(divisor), quotient = u * rough;
+  return log_(std::fma(rough, std::fma(-divisor, quotient, u), quotient));
 }
 #else
 L0FAST_HD float sigmoid_(float x) {

@@ -1,5 +1,5 @@
-// The special function unit at its documented worst (PTX ISA, ex2.approx and rcp.approx): every result is off by the
-// largest relative error allowed, in a direction that the argument's bits pick.
+// The special function unit with errors of the documented size (PTX ISA, ex2.approx and rcp.approx): every result is
+// off by up to the largest relative error allowed, by a share that the argument's bits pick.
 #pragma once
 
 #include <cmath>
@@ -8,20 +8,21 @@
 
 namespace l0fast {
 
-inline float at_worst(float x, double exact, double relative_error) {
+inline float off_by(float x, double exact, double relative_error) {
   if (!(exact >= 0x1p-126 && exact < 0x1p127)) return exact < 0x1p-126 ? 0.0f : static_cast<float>(exact);
   uint32_t bits;
   memcpy(&bits, &x, sizeof(bits));
-  return static_cast<float>(exact * ((bits * 2654435761u) >> 31 ? 1 + relative_error : 1 - relative_error));
+  const double share = static_cast<double>(static_cast<int32_t>(bits * 2654435761u)) * 0x1p-31;  // [-1, 1)
+  return static_cast<float>(exact * (1 + share * relative_error));
 }
 
 inline float exp2_approx(float x) {
-  return at_worst(x, std::exp2(static_cast<double>(x)), 0x1p-22);
+  return off_by(x, std::exp2(static_cast<double>(x)), 0x1p-22);
 }
 
 // For positive x, which is all that the formulas ask for.
 inline float reciprocal_approx(float x) {
-  return at_worst(x, 1 / static_cast<double>(x), 0x1p-23);
+  return off_by(x, 1 / static_cast<double>(x), 0x1p-23);
 }
 
 }  // namespace l0fast
