@@ -1,31 +1,41 @@
 # Everything happens in .venv; nothing outside the clone is touched and no root is needed.
 #   make demo    the real calibration problem, end to end
-#   make test    builds and runs the tests
+#   make test    builds and runs the tests; where nvcc is, the CUDA sources are compiled and looked at too
 # TORCH=... picks another torch (default: the version this was developed with; CPU builds do).
 TORCH ?= torch==2.13.0
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
+SOURCES := $(shell find csrc -type f) setup.py cuda_toolkit.py pyproject.toml
 
-.PHONY: demo test bench lint sanitize cuda-emulate peer-tests clean
+.PHONY: demo test cuda-check bench lint sanitize cuda-emulate peer-tests clean
 
 demo: $(STAMP)
 	$(BIN)/l0fast demo --out l0fast-demo
 
 test: $(STAMP)
+	$(BIN)/python tests/cuda/check.py --optional
 	$(BIN)/python -m pytest
+
+# Compiles and links the CUDA sources for the default architectures; needs nvcc, no GPU and no CUDA build of torch.
+cuda-check: $(STAMP)
+	$(BIN)/python tests/cuda/check.py
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_calibration.py
 	$(BIN)/python benchmarks/bench_layers.py
 
+# With the python that has a CUDA torch, which no network may be needed for; it builds in place by itself.
+.PHONY: bench-cuda
+bench-cuda:
+	$(PYTHON) benchmarks/bench_cuda.py $(BENCH_CUDA)
+
 lint: $(STAMP)
 	$(BIN)/python -m pip install -q -e .[lint] --no-build-isolation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(shell find csrc -name '*.cpp' -o -name '*.h')
+	$(BIN)/clang-format --dry-run -Werror $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 # The op and packer tests under AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own.
 sanitize: $(STAMP)

@@ -1,19 +1,24 @@
-"""Builds the compiled parts: ``_C`` (torch ops, stable ABI) and ``_host`` (pybind11, arrays only).
+"""Builds the compiled parts: ``_C`` (torch ops, stable ABI), ``_C_cuda`` (their CUDA kernels), ``_host`` (arrays only).
 
 Needs torch, setuptools and a C++17 compiler, nothing else; ninja is used where it is installed.
-``L0FAST_CUDA`` = 0, 1 or auto (default) says whether the CUDA ops are built too.
+``L0FAST_CUDA`` = 0, 1 or auto (default) says whether the CUDA kernels are built: auto does where torch is a CUDA build
+and CUDA_HOME has nvcc. ``TORCH_CUDA_ARCH_LIST`` says for which GPUs (cuda_toolkit.py has the default); whether this
+machine has one does not matter.
 """
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
+import torch
 from setuptools import Extension, setup
-from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
+from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, include_paths
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # pip does not
+import cuda_toolkit
 
 CSRC = Path("csrc")
-# 2.10 is the oldest torch whose stable ABI has everything used here; the library then loads under every later one.
-STABLE_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 # -O3 for the vectoriser. No -ffast-math: it would set flush-to-zero for the whole process, and NaN checks would vanish.
 FLAGS = [
     "-O3",
@@ -23,9 +28,7 @@ FLAGS = [
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",
-    "-Wall",
-    "-Wextra",
-    "-Wno-unused-parameter",
+    *cuda_toolkit.HOST_WARNINGS,
 ]
 # L0FAST_EXTRA_FLAGS: e.g. "-fsanitize=address,undefined" (see `make sanitize`).
 EXTRA = os.environ.get("L0FAST_EXTRA_FLAGS", "").split()
@@ -40,7 +43,7 @@ def ops_extension():
         "l0fast._C",
         [str(CSRC / "library.cpp"), *sources("cpu")],
         include_dirs=[str(CSRC.resolve())],
-        extra_compile_args={"cxx": [*FLAGS, STABLE_TARGET, *EXTRA]},
+        extra_compile_args={"cxx": [*FLAGS, cuda_toolkit.STABLE_TARGET, *EXTRA]},
         extra_link_args=EXTRA,
         py_limited_api=True,
     )
@@ -58,16 +61,45 @@ def host_extension():
     )
 
 
-def check_cuda_request():
+def cuda_extension():
+    """No CUDAExtension: that one links the shared runtime and torch's C++ interface to CUDA."""
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", cuda_toolkit.ARCHITECTURES)  # else torch asks for the GPUs at hand
+    return CppExtension(
+        "l0fast._C_cuda",
+        [os.path.relpath(source) for source in cuda_toolkit.cuda_sources()],
+        include_dirs=[str(CSRC.resolve())],
+        libraries=["torch_cuda"],  # it has the stable functions about streams
+        library_dirs=cuda_toolkit.library_folders(Path(CUDA_HOME, "bin", "nvcc")),
+        extra_compile_args={"nvcc": cuda_toolkit.NVCC_FLAGS},
+        extra_link_args=cuda_toolkit.CUDART,
+        py_limited_api=True,
+    )
+
+
+def missing_for_cuda() -> str | None:
+    """What the CUDA kernels cannot be built without, in words; None where everything is there."""
+    if not cuda_toolkit.cuda_sources():
+        return "this version of l0fast has no CUDA sources"
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is a build without CUDA; install one with it"
+    if CUDA_HOME is None:
+        return "there is no CUDA toolkit: set CUDA_HOME to one, or put its nvcc on the PATH"
+    if not os.access(Path(CUDA_HOME, "bin", "nvcc"), os.X_OK):
+        return f"there is no nvcc in CUDA_HOME={CUDA_HOME}"
+    return None
+
+
+def wants_cuda() -> bool:
     wanted = os.environ.get("L0FAST_CUDA", "auto")
     if wanted not in ("0", "1", "auto"):
         raise SystemExit(f"L0FAST_CUDA: expected 0, 1 or auto, got {wanted!r}")
-    if wanted == "1" and not (CSRC / "cuda").is_dir():
-        raise SystemExit("L0FAST_CUDA=1: this version of l0fast has no CUDA sources; build with L0FAST_CUDA=0")
+    missing = missing_for_cuda()
+    if wanted == "1" and missing:
+        raise SystemExit(f"L0FAST_CUDA=1: cannot build the CUDA kernels: {missing}; or build with L0FAST_CUDA=0")
+    return wanted != "0" and missing is None
 
 
-check_cuda_request()
 setup(
-    ext_modules=[ops_extension(), host_extension()],
+    ext_modules=[ops_extension(), host_extension(), *([cuda_extension()] if wants_cuda() else [])],
     cmdclass={"build_ext": BuildExtension.with_options(use_ninja=importlib.util.find_spec("ninja") is not None)},
 )

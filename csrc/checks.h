@@ -130,15 +130,18 @@ inline void check_gate_scalars(const char* op, double temperature, double gamma,
   if (!(zeta > 1)) fail(op, "zeta", "expected a number above 1, got ", zeta);
 }
 
-// Shapes and dtypes of compressed columns; the contents (order, range) are checked where the pointers are read.
+// Shapes, dtypes and device of compressed columns; the contents (order, range) are checked where the pointers are read.
 inline void check_columns(const char* op, const Tensor& indptr, const Tensor& rows, const Tensor& values,
-                          int64_t n_records, ScalarType real) {
+                          int64_t n_records, const Tensor& like) {
   check_vector(op, "indptr", indptr, n_records + 1, ScalarType::Long);
   const int64_t nnz = values.dim() == 1 ? values.size(0) : -1;
-  check_vector(op, "values", values, nnz, real);
+  check_vector(op, "values", values, nnz, like.scalar_type());
   if (rows.scalar_type() != ScalarType::UInt16 && rows.scalar_type() != ScalarType::Int)
     fail(op, "rows", "expected uint16 or int32, got ", dtype_text(rows.scalar_type()));
   check_vector(op, "rows", rows, nnz, rows.scalar_type());
+  check_device(op, "indptr", indptr, like);
+  check_device(op, "rows", rows, like);
+  check_device(op, "values", values, like);
 }
 
 }  // namespace l0fast

@@ -1,10 +1,8 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scipy import sparse as sp
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -29,16 +27,6 @@ def two_threads():
     """Tests change the thread count; each starts from the same one."""
     torch.set_num_threads(2)
     torch.manual_seed(0)
-
-
-def columns(m, n, density=0.2, dtype=torch.float32, row_type=torch.uint16, seed=1):
-    """A random matrix [m, n] as the tensors that the ops take."""
-    matrix = sp.random(m, n, density=density, format="csc", random_state=np.random.default_rng(seed))
-    return (
-        torch.from_numpy(matrix.indptr.astype(np.int64)),
-        torch.from_numpy(matrix.indices.astype(np.int32)).to(row_type),
-        torch.from_numpy(matrix.data).to(dtype),
-    )
 
 
 @pytest.fixture

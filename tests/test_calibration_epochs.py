@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from compare import assert_as_good_as_torch
-from conftest import columns
+from random_columns import columns
 
 from l0fast import constants as c
 from l0fast import ops, reference

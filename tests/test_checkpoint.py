@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from scipy import sparse as sp
 
 from l0fast.calibration import SparseCalibrationWeights
@@ -139,3 +140,22 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path):
     model.fit(M, y, epochs=30, resume=True, **FIT)
     whole = make().fit(M, y, epochs=done + 30, **FIT)
     assert torch.equal(model.log_weight, whole.log_weight) and torch.equal(model.log_alpha, whole.log_alpha)
+
+
+def test_a_generator_of_another_device_is_left_behind_and_said(tmp_path):
+    """A CUDA generator's state has 16 bytes, a CPU generator's thousands: neither can take the other's."""
+    M, y = problem()
+    model = make()
+    model.fit(M, y, epochs=3, checkpoint=tmp_path / "run", **FIT)
+    with safe_open(tmp_path / "run", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        metadata = file.metadata()
+    save_file({**tensors, "generator": torch.zeros(16, dtype=torch.uint8)}, tmp_path / "elsewhere", metadata)
+    there = make(seed=4)
+    state = there._generator.get_state()
+    with pytest.warns(RuntimeWarning, match=r"elsewhere: saved on another kind of device than cpu; the run continues"):
+        there.load_checkpoint(tmp_path / "elsewhere")
+    assert torch.equal(there._generator.get_state(), state)
+    model.fit(M, y, epochs=3, resume=True, **FIT)
+    there.fit(M, y, epochs=3, resume=True, **FIT)
+    assert torch.equal(there.log_alpha, model.log_alpha)

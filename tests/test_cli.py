@@ -15,6 +15,7 @@ import scipy.io
 import scipy.sparse as sp
 from cli_problem import CALIBRATE, ROOT, call, fails, problem_folder, read_csv, run, write_csv  # noqa: F401 - a fixture
 
+from l0fast import _load
 from l0fast.cli.output import LOG_COLUMNS
 
 
@@ -145,6 +146,15 @@ def test_info(capsys):
     out = capsys.readouterr().out
     for word in ("l0fast", "kernels", "torch", "numpy", "scipy", "python", "threads", "CUDA"):
         assert word in out
+
+
+def test_info_says_for_which_gpus_the_library_is(tmp_path, monkeypatch, capsys):
+    (tmp_path / "_C_cuda.abi3.so").write_bytes(
+        b"\0 -v  -arch sm_100 -m 64 \0 -arch sm_90 -m 64 \0 -arch sm_90 -m 64 \0"
+    )
+    monkeypatch.setattr(_load, "_HERE", tmp_path)
+    assert run("info") == 0
+    assert "_C_cuda.abi3.so for sm_90, sm_100" in capsys.readouterr().out
 
 
 def test_info_says_why_there_are_no_kernels():

@@ -18,13 +18,36 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def compile_program(folder, emulator_flags=(), kernel_flags=()):
+    """The cases are compiled with one set of flags, the emulator with the other; as in build.sh, shared memory last."""
+    command = [COMPILER, "-std=c++17", "-O0", "-g1", "-fno-extern-tls-init", f"-I{EMULATOR}"]
+    sources = [source for source in EMULATOR.glob("*.cpp") if source.name not in TORCH_SIDE]
+    sources.sort(key=lambda source: (source.name == "shared_memory.cpp", source.name))
+    running = []
+    for source in sources:
+        flags = kernel_flags if source.name.startswith("test_") else emulator_flags
+        running.append(subprocess.Popen([*command, *flags, "-c", source, "-o", folder / f"{source.stem}.o"]))
+    assert [process.wait() for process in running] == [0] * len(running)
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    subprocess.run([*command, *kernel_flags, *objects, "-ldl", "-lpthread", "-o", folder / "program"], check=True)
+    return folder / "program"
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    target = tmp_path_factory.mktemp("emulator") / "program"
-    sources = [source for source in sorted(EMULATOR.glob("*.cpp")) if source.name not in TORCH_SIDE]
-    command = [COMPILER, "-std=c++17", "-O1", "-fno-extern-tls-init", f"-I{EMULATOR}", *sources, "-o", target]
-    subprocess.run([*command, "-ldl", "-lpthread"], check=True)
-    return target
+    return compile_program(tmp_path_factory.mktemp("emulator"))
+
+
+@pytest.fixture(scope="module")
+def watched_program(tmp_path_factory):
+    """With ThreadSanitizer, as `run_emulated.sh --races` builds the kernels."""
+    folder = tmp_path_factory.mktemp("emulator_races")
+    (folder / "probe.cpp").write_text("int main() {}")
+    flags = ["-fsanitize=thread", "--param", "tsan-distinguish-volatile=1"]
+    probe = [COMPILER, *flags, folder / "probe.cpp", "-o", folder / "probe"]
+    if subprocess.run(probe, capture_output=True).returncode or subprocess.run([folder / "probe"]).returncode:
+        pytest.skip("needs ThreadSanitizer")
+    return compile_program(folder, ["-DL0FAST_EMULATED_RACES"], flags)
 
 
 def run(program, case, **environment):
@@ -37,7 +60,7 @@ def run(program, case, **environment):
 @pytest.mark.parametrize(
     "case",
     [
-        *("reverse", "twice", "collectives", "grid", "fresh_shared"),
+        *("reverse", "twice", "collectives", "grid", "warp_exchange", "largest", "fresh_shared"),
         *("launch_limits", "capture", "capture_errors", "intrinsics"),
     ],
 )
@@ -79,3 +102,28 @@ def test_an_error_ends_the_process_and_says_where(program, case, message):
     kernel = {"behind": "write_behind", "far_behind": "write_behind", "missing_lanes": "collectives"}.get(case, case)
     assert f"kernel l0fast::cuda::(anonymous namespace)::{kernel}(" in done.stderr
     assert "\n  launch 1, grid (" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "case", ["reverse", "twice", "collectives", "grid", "warp_exchange", "largest", "fresh_shared", "capture"]
+)
+def test_no_race_is_seen_in_a_right_kernel(watched_program, case):
+    done = run(watched_program, case)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("case", "kernel"),
+    [
+        ("missing_barrier", "reverse<false>"),
+        ("missing_second_barrier", "twice<false>"),
+        ("missing_fence", "count_blocks<false>"),
+        ("shuffle_as_barrier", "warp_exchange<false>"),
+        ("lost_update", "lost_update"),
+        ("plain_read", "largest<false>"),
+    ],
+)
+def test_races_are_seen(watched_program, case, kernel):
+    done = run(watched_program, case)
+    assert done.returncode in (1, 66), done.stderr  # 1: ended by the wrong result before the sanitizer's own status
+    assert f"data race {EMULATOR / 'test_emulator.cpp'}" in done.stderr and f" in {kernel}\n" in done.stderr

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from compare import assert_as_good_as_torch, away_from_kinks
-from conftest import columns
+from random_columns import columns
 from test_hard_concrete import unclamped
 from torch.autograd import gradcheck
 
@@ -92,7 +92,11 @@ def ragged(lengths, m, row_type=torch.int32):
     generator = torch.Generator().manual_seed(8)
     rows = [torch.randperm(m, generator=generator)[:length].sort().values for length in lengths]
     indptr = torch.tensor([0, *lengths]).cumsum(0)
-    return indptr, torch.cat(rows).to(row_type), torch.randn(int(indptr[-1]), generator=generator, dtype=torch.float64)
+    return (
+        indptr,
+        torch.cat([torch.empty(0), *rows]).to(row_type),
+        torch.randn(int(indptr[-1]), generator=generator, dtype=torch.float64),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

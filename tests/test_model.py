@@ -217,3 +217,16 @@ def test_infinite_log_alpha_is_always_open_or_closed(problem):
     assert torch.isfinite(model.log_weight).all() and np.isfinite(model.history["loss"]).all()
     gates = model.get_deterministic_gates()
     assert (gates[:5] == 0).all() and (gates[5:10] == 1).all()
+
+
+def test_a_run_goes_where_its_parameters_go(problem):
+    """.double() between two fits stands for .to("cuda"): the moments follow, and the run can go on."""
+    M, y = problem
+    model = make()
+    model.fit(M, y, epochs=5, loss_type="relative")
+    moments = {name: x.clone() for name, x in model._run.moments.items()}
+    model.double()
+    assert all(torch.equal(model._run.moments[name], x.double()) for name, x in moments.items())
+    assert model._run.seed.dtype == torch.int64 and model.device == torch.device("cpu")
+    model.fit(M, y, epochs=5, loss_type="relative", resume=True)
+    assert model.epoch == 10 and np.isfinite(model.history["loss"]).all()

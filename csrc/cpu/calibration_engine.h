@@ -8,19 +8,11 @@
 #include <limits>
 #include <vector>
 
+#include "args/calibration_epochs.h"
 #include "cpu/columns.h"
 #include "math/objective.h"
 
 namespace l0fast::cpu {
-
-constexpr int64_t kMetrics = 4;  // data loss, sum p, sum of squares, open gates
-
-struct Targets {
-  const double *targets, *scales, *omega;  // [n_targets]
-  const double* tolerances;                // [n_targets] or nullptr: 0
-  Rho rho;
-  double cap;
-};
 
 struct AdamArgs {
   double lr, beta1, beta2, epsilon;
@@ -79,9 +71,7 @@ class Engine {
       double total[kTargetChunk];
       totals_.reduce(begin, end, total);
       for (int64_t j = begin; j < end; ++j) {
-        const double tolerance = targets_.tolerances ? targets_.tolerances[j] : 0.0;
-        const Residual r = residual(targets_.rho, total[j - begin] + bias, targets_.targets[j], targets_.scales[j],
-                                    targets_.omega[j], tolerance, targets_.cap);
+        const Residual r = residual(targets_, j, total[j - begin] + bias);
         losses[chunk] += r.loss;
         slopes[chunk] += r.slope;
         slopes_[j] = static_cast<T>(r.slope);

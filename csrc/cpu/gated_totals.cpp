@@ -3,6 +3,7 @@
 #include <tuple>
 #include <vector>
 
+#include "args/gated_totals.h"
 #include "cpu/columns_args.h"
 #include "cpu/gate_args.h"
 
@@ -85,34 +86,16 @@ void backward(const Parameters<T>& a, const Columns<T, Row>& m, const T* grad_to
   });
 }
 
-struct Args {
-  const Tensor &log_weight, &log_alpha, &indptr, &rows, &values;
-  NoiseArgs noise;
-  int64_t link;
-  bool gates;
-  GateArgs gate;
-
-  void check(const char* op) const {
-    check_gate(op, gate, noise, log_weight);
-    checked_link(op, link);
-    check_real(op, "log_weight", log_weight);
-    const int64_t n = log_weight.dim() == 1 ? log_weight.size(0) : -1;
-    check_vector(op, "log_weight", log_weight, n, log_weight.scalar_type());
-    check_vector(op, "log_alpha", log_alpha, n, log_weight.scalar_type());
-    check_columns(op, indptr, rows, values, n, log_weight.scalar_type());
-  }
-
-  template <typename T>
-  Parameters<T> parameters() const {
-    return {log_weight.const_data_ptr<T>(),
-            log_alpha.const_data_ptr<T>(),
-            noise.noise(),
-            noise.first_index,
-            gate.params<T>(),
-            static_cast<Link>(link),
-            gates};
-  }
-};
+template <typename T>
+Parameters<T> parameters(const GatedTotalsArgs& args) {
+  return {args.log_weight.const_data_ptr<T>(),
+          args.log_alpha.const_data_ptr<T>(),
+          args.noise.noise(),
+          args.noise.first_index,
+          args.gate.params<T>(),
+          static_cast<Link>(args.link),
+          args.gates};
+}
 
 }  // namespace
 
@@ -122,9 +105,9 @@ std::tuple<Tensor, Tensor> gated_totals(const Tensor& log_weight, const Tensor& 
                                         int64_t link, bool gates, double temperature, double gamma, double zeta,
                                         double bound, double u_bound, bool eval_temperature) {
   const char* op = "gated_totals";
-  const Args args{log_weight, log_alpha, indptr,
-                  rows,       values,    {seed, stream, first_index},
-                  link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
+  const GatedTotalsArgs args{log_weight, log_alpha, indptr,
+                             rows,       values,    {seed, stream, first_index},
+                             link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
   args.check(op);
   if (n_targets < 0) fail(op, "n_targets", "expected a count, got ", n_targets);
   Tensor totals = torch::stable::empty({n_targets}, log_weight.scalar_type());
@@ -132,7 +115,7 @@ std::tuple<Tensor, Tensor> gated_totals(const Tensor& log_weight, const Tensor& 
   with_real(log_weight, [&](auto zero) {
     using T = decltype(zero);
     with_columns<T>(op, indptr, rows, values, n_targets, [&](const auto& m) {
-      forward(args.parameters<T>(), m, totals.mutable_data_ptr<T>(), penalty.mutable_data_ptr<T>());
+      forward(parameters<T>(args), m, totals.mutable_data_ptr<T>(), penalty.mutable_data_ptr<T>());
     });
   });
   return {totals, penalty};
@@ -145,20 +128,18 @@ std::tuple<Tensor, Tensor> gated_totals_backward(const Tensor& grad_totals, cons
                                                  int64_t link, bool gates, double temperature, double gamma,
                                                  double zeta, double bound, double u_bound, bool eval_temperature) {
   const char* op = "gated_totals_backward";
-  const Args args{log_weight, log_alpha, indptr,
-                  rows,       values,    {seed, stream, first_index},
-                  link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
+  const GatedTotalsArgs args{log_weight, log_alpha, indptr,
+                             rows,       values,    {seed, stream, first_index},
+                             link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
   args.check(op);
-  const int64_t n_targets = grad_totals.dim() == 1 ? grad_totals.size(0) : -1;
-  check_vector(op, "grad_totals", grad_totals, n_targets, log_weight.scalar_type());
-  check_dtype(op, "grad_penalty", grad_penalty, log_weight.scalar_type());
-  if (grad_penalty.numel() != 1) fail(op, "grad_penalty", "expected one element, got ", shape_text(grad_penalty));
+  args.check_gradients(op, grad_totals, grad_penalty);
+  const int64_t n_targets = grad_totals.size(0);
   Tensor grad_log_weight = torch::stable::empty_like(log_weight);
   Tensor grad_log_alpha = torch::stable::empty_like(log_alpha);
   with_real(log_weight, [&](auto zero) {
     using T = decltype(zero);
     with_columns<T>(op, indptr, rows, values, n_targets, [&](const auto& m) {
-      backward(args.parameters<T>(), m, grad_totals.const_data_ptr<T>(), *grad_penalty.const_data_ptr<T>(),
+      backward(parameters<T>(args), m, grad_totals.const_data_ptr<T>(), *grad_penalty.const_data_ptr<T>(),
                grad_log_weight.mutable_data_ptr<T>(), grad_log_alpha.mutable_data_ptr<T>());
     });
   });

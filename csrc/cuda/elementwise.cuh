@@ -27,7 +27,7 @@ template <int kW, typename C, typename F>
 __global__ void __launch_bounds__(kThreads) sum_kernel(int64_t count, F f, Partials partials, C* out /* [1] */) {
   double own = 0, total;
   for_each_pack<kW>(count, [&](auto width, int64_t i) { own += f.template sum<decltype(width)::value>(i); });
-  if (grid_sum<kThreads>(own, partials, &total)) *out = static_cast<C>(total);
+  if (grid_sum(own, partials, &total, 0, gridDim.x)) *out = static_cast<C>(total);
 }
 
 // Blocks for `packs` packs: at most as many as are resident at once, eight to a multiprocessor.
@@ -53,7 +53,7 @@ void for_each_sum(const Device& device, int64_t count, const F& f, Tensor& out, 
   using C = Arithmetic<T>;
   C* total = out.mutable_data_ptr<C>();
   if (count == 0) {
-    check_cuda(cudaMemsetAsync(total, 0, sizeof(C), device.stream()), "cudaMemsetAsync");
+    fill_bytes(device, total, 0, sizeof(C));
     return;
   }
   const bool wide = aligned16(pointers...);

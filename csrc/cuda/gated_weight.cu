@@ -130,7 +130,7 @@ std::tuple<Tensor, Tensor> gated_weight(const Tensor& weight, const Tensor& log_
   Tensor penalty = torch::stable::new_empty(weight, {}, sum_type(weight));
   if (!with_penalty) {
     const size_t bytes = static_cast<size_t>(penalty.element_size());
-    check_cuda(cudaMemsetAsync(penalty.mutable_data_ptr(), 0, bytes, device.stream()), "cudaMemsetAsync");
+    fill_bytes(device, penalty.mutable_data_ptr(), 0, bytes);
   }
   Tensor* const sum = with_penalty ? &penalty : nullptr;
   with_floating(weight, [&](auto zero) {

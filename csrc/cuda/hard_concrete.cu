@@ -1,27 +1,8 @@
 #include "args/hard_concrete.h"
-#include "cuda/elementwise.cuh"
-#include "cuda/noise.cuh"
+#include "cuda/gates.cuh"
 
 namespace l0fast::cuda {
 namespace {
-
-template <typename T>
-struct Forward {
-  using C = Arithmetic<T>;
-  const T* log_alpha;  // [count]
-  T* z;                // [count]
-  int64_t first_index;
-  Noise noise;
-  GateParams<C> p;
-
-  template <int kW>
-  __device__ void operator()(int64_t i) const {
-    C a[kW], gate[kW];
-    load(log_alpha + i, a);
-    draw_gates(a, first_index + i, noise, p, gate);
-    store(gate, z + i);
-  }
-};
 
 // Draws the noise again rather than keeping z: nothing of the gate is stored between the passes.
 template <typename T>
@@ -60,7 +41,7 @@ Tensor hard_concrete(const Tensor& log_alpha, const std::optional<Tensor>& seed,
     using T = decltype(zero);
     const T* a = log_alpha.const_data_ptr<T>();
     T* out = z.mutable_data_ptr<T>();
-    const Forward<T> f{a, out, first_index, noise.noise(), gate.params<Arithmetic<T>>()};
+    const DrawGates<T> f{a, out, first_index, noise.noise(), gate.params<Arithmetic<T>>()};
     for_each<T>(device, log_alpha.numel(), f, a, out);
   });
   return z;

@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kThreads)
     load(in + i, a);
     own += sum_of_probabilities(a, p);
   });
-  if (grid_sum<kThreads>(own, partials, &total, first, blocks)) *out = static_cast<T>(total);
+  if (grid_sum(own, partials, &total, first, blocks)) *out = static_cast<T>(total);
 }
 
 template <typename T>
@@ -93,7 +93,7 @@ Tensor l0_penalties(const std::vector<Tensor>& log_alphas, const std::vector<dou
     std::vector<Tensor> none;
     const ListPlan<T> plan = plan_list<T>(log_alphas, none, shapes);
     if (plan.blocks() == 0) {
-      check_cuda(cudaMemsetAsync(out, 0, sizeof(T), device.stream()), "cudaMemsetAsync");
+      fill_bytes(device, out, 0, sizeof(T));
       return;
     }
     Tensor buffer = new_partials(device, penalty, plan.blocks());

@@ -1,23 +1,8 @@
 #include "args/l0_penalty.h"
-#include "cuda/elementwise.cuh"
-#include "cuda/penalty.cuh"
+#include "cuda/gates.cuh"
 
 namespace l0fast::cuda {
 namespace {
-
-template <typename T>
-struct Forward {
-  using C = Arithmetic<T>;
-  const T* log_alpha;  // [count]
-  GateParams<C> p;
-
-  template <int kW>
-  __device__ double sum(int64_t i) const {
-    C a[kW];
-    load(log_alpha + i, a);
-    return sum_of_probabilities(a, p);
-  }
-};
 
 template <typename T>
 struct Backward {
@@ -46,7 +31,7 @@ Tensor l0_penalty(const Tensor& log_alpha, double temperature, double gamma, dou
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
     const T* a = log_alpha.const_data_ptr<T>();
-    const Forward<T> f{a, penalty_params<Arithmetic<T>>(temperature, gamma, zeta, bound)};
+    const SumActive<T> f{a, penalty_params<Arithmetic<T>>(temperature, gamma, zeta, bound)};
     for_each_sum<T>(device, log_alpha.numel(), f, penalty, a);
   });
   return penalty;

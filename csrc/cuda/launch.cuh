@@ -34,7 +34,7 @@ class Device {
  public:
   explicit Device(const Tensor& t) : index_(t.get_device_index()), guard_(index_) {
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
     stream_ = static_cast<cudaStream_t>(stream);
   }
 
@@ -60,6 +60,12 @@ class Device {
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_ = nullptr;
 };
+
+// Sets bytes, in the order of the stream. Without any there may be no pointer either.
+inline void fill_bytes(const Device& device, void* begin, int byte, int64_t count) {
+  if (count == 0) return;
+  check_cuda(cudaMemsetAsync(begin, byte, static_cast<size_t>(count), device.stream()), "cudaMemsetAsync");
+}
 
 struct Grid {
   int64_t blocks;

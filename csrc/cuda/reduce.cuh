@@ -5,7 +5,8 @@
 
 namespace l0fast::cuda {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256;       // of a block, unless a plan says otherwise
+constexpr int kMostThreads = 1024;  // of any block
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
@@ -17,17 +18,28 @@ __device__ __forceinline__ T warp_sum(T x) {
   return x;
 }
 
-// The sum over a block of kBlockThreads, in thread 0. All threads call it.
-template <int kBlockThreads, typename T>
+__device__ __forceinline__ int larger(int a, int b) {
+  return a > b ? a : b;
+}
+
+// The most of a warp, in every lane.
+__device__ __forceinline__ int warp_max(int x) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) x = larger(x, __shfl_xor_sync(kAllLanes, x, distance));
+  return x;
+}
+
+// The sum over a block, in thread 0. All threads call it.
+template <typename T>
 __device__ __forceinline__ T block_sum(T x) {
-  __shared__ T sums[kBlockThreads / kWarp];
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  __shared__ T sums[kMostThreads / kWarp];
+  const unsigned warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   x = warp_sum(x);
   __syncthreads();  // the array may still be read by the call before
   if (lane == 0) sums[warp] = x;
   __syncthreads();
   if (warp != 0) return x;
-  return warp_sum(lane < kBlockThreads / kWarp ? sums[lane] : T(0));
+  return warp_sum(lane < blockDim.x / kWarp ? sums[lane] : T(0));
 }
 
 // Where the blocks of a grid leave their sums, and how many have: in one buffer of doubles.
@@ -46,35 +58,41 @@ struct Partials {
 inline Tensor new_partials(const Device& device, const Tensor& like, int64_t blocks) {
   Tensor buffer = torch::stable::new_empty(like, {Partials::doubles(blocks)}, ScalarType::Double);
   const Partials p = Partials::over(buffer.mutable_data_ptr<double>(), blocks);
-  check_cuda(cudaMemsetAsync(p.finished, 0, sizeof(unsigned), device.stream()), "cudaMemsetAsync");
+  fill_bytes(device, p.finished, 0, sizeof(unsigned));
   return buffer;
 }
 
-// Adds up what the threads of a grid hold, or of several grids launched one after another: `blocks` in all, `first` in
-// the launches before this one. The last block to finish adds the blocks' sums, in their order, and its thread 0 alone
-// gets true and the total.
-template <int kBlockThreads>
-__device__ bool grid_sum(double own, const Partials& partials, double* total, int64_t first, int64_t blocks) {
+// Whether this block is the last to arrive, of its grid or of `blocks` in several launches; it then sees what the
+// others wrote. The count is 0 again afterwards, for the next launch.
+__device__ __forceinline__ bool arrive_last(unsigned* finished, int64_t blocks) {
   __shared__ bool last;
-  const double sum = block_sum<kBlockThreads>(own);
+  __syncthreads();
   if (threadIdx.x == 0) {
-    partials.sums[first + blockIdx.x] = sum;
     __threadfence();
-    last = atomicAdd(partials.finished, 1u) + 1 == blocks;
+    last = static_cast<int64_t>(atomicAdd(finished, 1u)) + 1 == blocks;
+    if (last) *finished = 0;
   }
   __syncthreads();
-  if (!last) return false;
   __threadfence();
-  double mine = 0;
-  const volatile double* sums = partials.sums;
-  for (int64_t b = threadIdx.x; b < blocks; b += kBlockThreads) mine += sums[b];
-  *total = block_sum<kBlockThreads>(mine);
-  return threadIdx.x == 0;
+  return last;
 }
 
-template <int kBlockThreads>
-__device__ bool grid_sum(double own, const Partials& partials, double* total) {
-  return grid_sum<kBlockThreads>(own, partials, total, 0, gridDim.x);
+// The sum of what the blocks left, one number each, in their order: in thread 0.
+__device__ __forceinline__ double sum_of_blocks(const volatile double* sums, int64_t blocks) {
+  double own = 0;
+  for (int64_t b = threadIdx.x; b < blocks; b += blockDim.x) own += sums[b];
+  return block_sum(own);
+}
+
+// Adds up what the threads of a grid hold, or of several grids launched one after another: `blocks` in all, `first` in
+// the launches before this one. Thread 0 of the last block alone gets true and the total.
+__device__ __forceinline__ bool grid_sum(double own, const Partials& partials, double* total, int64_t first,
+                                         int64_t blocks) {
+  const double sum = block_sum(own);
+  if (threadIdx.x == 0) partials.sums[first + blockIdx.x] = sum;
+  if (!arrive_last(partials.finished, blocks)) return false;
+  *total = sum_of_blocks(partials.sums, blocks);
+  return threadIdx.x == 0;
 }
 
 }  // namespace l0fast::cuda

@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(RowPlan plan, F f, doubl
 #pragma unroll
     for (int k = 0; k < kW; ++k) sum += sums[k];
     if (plan.team > kWarp) {
-      sum = block_sum<kThreads>(sum);
+      sum = block_sum(sum);
     } else {
       for (int distance = plan.team / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(kAllLanes, sum, distance);
     }

@@ -14,7 +14,7 @@ struct AdamParams {
   T epsilon;
 
   // step counts from 1.
-  static AdamParams make(double lr, double beta1, double beta2, double epsilon, int64_t step) {
+  static L0FAST_HD AdamParams make(double lr, double beta1, double beta2, double epsilon, int64_t step) {
     const double correction1 = 1 - std::pow(beta1, static_cast<double>(step));
     const double correction2 = 1 - std::pow(beta2, static_cast<double>(step));
     return {T(beta1),  T(beta2), T(1 - beta1), T(1 - beta2), T(lr / correction1), T(1 / std::sqrt(correction2)),

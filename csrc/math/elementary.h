@@ -15,7 +15,26 @@
 #define L0FAST_HD inline
 #endif
 
+#if defined(L0FAST_EMULATED)
+#include "special_functions.h"  // of the emulator
+#endif
+
 namespace l0fast {
+
+#if defined(__CUDA_ARCH__)
+// Relative error below 2^-22 (PTX ISA: ex2.approx, rcp.approx); results below the normal floats become 0.
+L0FAST_HD float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+L0FAST_HD float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+#endif
 
 template <typename To, typename From>
 L0FAST_HD To bits_as(From x) {
@@ -68,21 +87,55 @@ L0FAST_HD double log_(double x) {
   return log(x);
 }
 
-template <typename T>
-L0FAST_HD T sigmoid_(T x) {
-  return T(1) / (T(1) + exp_(-x));
+// sigmoid_(x), and logit_(u) = ln(u / (1 - u)) for u in (0, 1). In float on a GPU divisions and the power go through
+// the special function unit: exact divisions with their special cases alone would take as many instructions as a
+// memory-bound kernel has time for.
+#if defined(__CUDA_ARCH__) || defined(L0FAST_EMULATED)
+L0FAST_HD float sigmoid_(float x) {
+  // e^-x = 2^high (1 + ln 2 low), where high + low = -x log2(e) to twice the precision.
+  const float high = x * -1.44269504f;
+  const float low = std::fma(x, -1.92596299e-8f, std::fma(x, -1.44269504f, -high));
+  const float power = exp2_approx(high < 126.0f ? high : 126.0f);
+  return reciprocal_approx(1.0f + std::fma(power, 0.693147181f * low, power));
 }
 
-// ln(u / (1 - u)) for u in (0, 1).
-template <typename T>
-L0FAST_HD T logit_(T u) {
-  return log_(u / (T(1) - u));
+// The quotient with one step of Newton's.
+L0FAST_HD float logit_(float u) {
+  const float divisor = 1.0f - u, rough = reciprocal_approx(divisor), quotient = u * rough;
+  return log_(std::fma(rough, std::fma(-divisor, quotient, u), quotient));
+}
+#else
+L0FAST_HD float sigmoid_(float x) {
+  return 1.0f / (1.0f + exp_(-x));
 }
 
+L0FAST_HD float logit_(float u) {
+  return log_(u / (1.0f - u));
+}
+#endif
+
+L0FAST_HD double sigmoid_(double x) {
+  return 1.0 / (1.0 + exp_(-x));
+}
+
+L0FAST_HD double logit_(double u) {
+  return log_(u / (1.0 - u));
+}
+
+// x held to [low, high]; NaN stays NaN.
 template <typename T>
 L0FAST_HD T clamp_(T x, T low, T high) {
   x = x < low ? low : x;
   return x > high ? high : x;
 }
+
+#if defined(__CUDA_ARCH__)
+// One instruction a bound, where comparison and selection would be two.
+L0FAST_HD float clamp_(float x, float low, float high) {
+  asm("max.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(low));
+  asm("min.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(high));
+  return x;
+}
+#endif
 
 }  // namespace l0fast

@@ -12,19 +12,15 @@ struct GateParams {
   T inverse_temperature;       // 1 / beta of the sampled gate
   T eval_inverse_temperature;  // 1 / beta, or 1 where the deterministic gate leaves beta out
   T gamma, stretch;            // s_bar = s * stretch + gamma, stretch = zeta - gamma
-  T shift;                     // beta * log(-gamma / zeta), subtracted inside the penalty
-  T bound;                     // log_alpha is held to [-bound, bound]
-  T u_low, u_high;             // bounds of the uniform draw
+  T inverse_stretch;
+  T shift;          // beta * log(-gamma / zeta), subtracted inside the penalty
+  T bound;          // log_alpha is held to [-bound, bound]
+  T u_low, u_high;  // bounds of the uniform draw
 
   static GateParams make(double temperature, double gamma, double zeta, double bound, double u_bound,
                          bool eval_temperature) {
-    return {T(1 / temperature),
-            T(eval_temperature ? 1 / temperature : 1.0),
-            T(gamma),
-            T(zeta - gamma),
-            T(temperature * std::log(-gamma / zeta)),
-            T(bound),
-            T(u_bound),
+    return {T(1 / temperature),    T(eval_temperature ? 1 / temperature : 1.0), T(gamma), T(zeta - gamma),
+            T(1 / (zeta - gamma)), T(temperature * std::log(-gamma / zeta)),    T(bound), T(u_bound),
             T(1 - u_bound)};
   }
 };
@@ -65,7 +61,7 @@ L0FAST_HD T inverse_temperature(const GateParams<T>& p, const Noise& noise) {
 // dz/dlog_alpha from the gate itself: where 0 < z < 1, s = (z - gamma) / stretch; elsewhere the clamp kills it.
 template <typename T>
 L0FAST_HD T gate_slope(T z, T log_alpha, T inverse_temperature, const GateParams<T>& p) {
-  const T s = (z - p.gamma) / p.stretch;
+  const T s = (z - p.gamma) * p.inverse_stretch;
   const T slope = p.stretch * s * (T(1) - s) * inverse_temperature;
   const bool open = (z > T(0)) & (z < T(1)) & (log_alpha >= -p.bound) & (log_alpha <= p.bound);
   return open ? slope : T(0);

@@ -8,6 +8,14 @@ namespace l0fast {
 // Shared with Python by value: the op takes the integer, l0fast/constants.py names it and a test compares the two.
 enum class Rho : int64_t { kSquare = 0, kEpsilonSquare = 1, kCappedAbsolute = 2 };
 
+// What the totals are compared with.
+struct Targets {
+  const double *targets, *scales, *omega;  // [n_targets]
+  const double* tolerances;                // [n_targets] or nullptr: 0
+  Rho rho;
+  double cap;
+};
+
 struct Residual {
   double loss;   // omega rho(x)
   double slope;  // r = omega rho'(x) / scale = d loss / d y_hat
@@ -40,6 +48,12 @@ L0FAST_HD Residual residual(Rho rho, double total, double target, double scale, 
     }
   }
   return {omega * value, omega * derivative / scale};
+}
+
+// Target j of a problem.
+L0FAST_HD Residual residual(const Targets& t, int64_t j, double total) {
+  const double tolerance = t.tolerances != nullptr ? t.tolerances[j] : 0.0;
+  return residual(t.rho, total, t.targets[j], t.scales[j], t.omega[j], tolerance, t.cap);
 }
 
 }  // namespace l0fast

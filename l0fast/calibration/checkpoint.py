@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 
 import numpy as np
 import torch
@@ -58,9 +59,23 @@ def load(model, path) -> None:
     with torch.no_grad():
         model.log_weight.copy_(tensors["log_weight"])
         model.log_alpha.copy_(tensors["log_alpha"])
-    if model._generator is not None and "generator" in tensors:
-        model._generator.set_state(tensors["generator"])
+    _restore_generator(model, tensors.get("generator"), path)
     model._run = run
+
+
+def _restore_generator(model, state: torch.Tensor | None, path) -> None:
+    """Takes over the saved generator. One of the CPU and one of a GPU have states that mean nothing to each other."""
+    if model._generator is None or state is None:
+        return
+    if state.numel() != model._generator.get_state().numel():
+        warnings.warn(
+            f"checkpoint {path}: saved on another kind of device than {model._generator.device}; the run continues "
+            "with its own noise, draws after it start from this model's seed",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return
+    model._generator.set_state(state)
 
 
 def compare_signatures(run: RunState, signature: dict) -> None:

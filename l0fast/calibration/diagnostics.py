@@ -1,12 +1,13 @@
 """How well a set of weights meets its targets, and how uneven the weights are. Arrays in, numbers out."""
 
 import numpy as np
+import torch
 
 TABLE_COLUMNS = ("name", "group", "target", "before", "after", "rel_error_before", "rel_error_after", "improved")
 
 
 def _vector(name: str, x, length: int | None = None) -> np.ndarray:
-    array = np.asarray(x, dtype=np.float64)
+    array = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
     if array.ndim != 1 or (length is not None and len(array) != length):
         expected = "a vector" if length is None else f"shape ({length},)"
         raise ValueError(f"{name}: expected {expected}, got shape {array.shape}")

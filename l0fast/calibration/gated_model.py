@@ -48,14 +48,28 @@ class GatedModel(nn.Module):
         """Keyword arguments of ops.calibration_epochs_ and ops.gated_totals that the model decides."""
         raise NotImplementedError
 
+    def _apply(self, fn, recurse=True):
+        """The run goes where the parameters go: model.to("cuda") between two fits, too."""
+        super()._apply(fn, recurse)
+        self.device = self.log_alpha.device
+        if self._run is not None:
+            self._run.seed = fn(self._run.seed)
+            self._run.moments = {name: fn(moment) for name, moment in self._run.moments.items()}
+        return self
+
     # -- draws --------------------------------------------------------------------------------------------------------
 
+    def _draws_on(self) -> torch.device:
+        """A generator stays on the device that the model was made on."""
+        return self.device if self._generator is None else self._generator.device
+
     def _normal(self) -> Tensor:
-        return torch.randn(self.n_features, generator=self._generator, device=self.device)
+        return torch.randn(self.n_features, generator=self._generator, device=self._draws_on()).to(self.device)
 
     def _draw_seed(self) -> Tensor:
         """A fresh noise seed from the model's generator, or from torch's global one."""
-        return torch.empty(1, dtype=torch.int64, device=self.device).random_(generator=self._generator)
+        seed = torch.empty(1, dtype=torch.int64, device=self._draws_on())
+        return seed.random_(generator=self._generator).to(self.device)
 
     # -- gates --------------------------------------------------------------------------------------------------------
 
@@ -76,13 +90,18 @@ class GatedModel(nn.Module):
 
     # -- matrix -------------------------------------------------------------------------------------------------------
 
-    def pack(self, M) -> PackedMatrix:
+    def pack(self, M, *, fitting: bool = False) -> PackedMatrix:
         """The matrix as resident compressed columns: packed once, and again only when its content has changed.
 
+        Args:
+            M: as :func:`l0fast.calibration.matrix.pack` takes it.
+            fitting: ask whether a CUDA device has room for a whole fit, before packing; else only for the matrix.
+
         Raises:
-            TypeError, ValueError: see :func:`l0fast.calibration.matrix.pack`; or it has not n_features columns.
+            TypeError, ValueError, MemoryError: see :func:`l0fast.calibration.matrix.pack`; or it has not n_features
+                columns.
         """
-        matrix = self._matrices.get(M, self.log_alpha.dtype, self.log_alpha.device)
+        matrix = self._matrices.get(M, self.log_alpha.dtype, self.log_alpha.device, fitting)
         if matrix.n_records != self.n_features:
             raise ValueError(f"M: expected {self.n_features} columns (n_features), got shape {tuple(matrix.shape)}")
         return matrix

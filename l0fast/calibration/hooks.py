@@ -51,7 +51,8 @@ def epochs(model, run: RunState, M, objective: Objective, options, count: int) -
         (data + options.lambda_l0 * penalty + options.lambda_l2 * squares).backward()
         adam.step()
         # The methods hide the draw: the deterministic gates stand for the open ones.
-        metrics[k, 1:] = penalty.item(), squares.item(), model.get_deterministic_gates().count_nonzero().item()
+        looked_at = (penalty, squares, model.get_deterministic_gates().count_nonzero())
+        metrics[k, 1:] = torch.stack([x.detach().double() for x in looked_at]).cpu()  # one wait for the device
     adam.zero_grad()
     return metrics
 

@@ -11,7 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from . import memory
 from .matrix_source import MOST_NARROW_TARGETS, Source, pack_arrays, source_of
+from .transfer import to_cuda
 
 _CHUNK = 1 << 22
 """Nonzeros looked at together where a temporary is needed."""
@@ -90,6 +92,8 @@ class PackedMatrix:
     def to(self, device=None, dtype: torch.dtype | None = None) -> "PackedMatrix":
         """The same matrix elsewhere or in another precision; itself where nothing changes.
 
+        From the CPU to a CUDA device it goes in pieces: on top of the matrix at most 2 x 64 MB of (pinned) host memory.
+
         Raises:
             ValueError: a value is too large for float32, or dtype is none of float32 and float64.
         """
@@ -101,7 +105,10 @@ class PackedMatrix:
             indptr, rows, values = (t.cpu().numpy() for t in (self.indptr, self.rows, self.values))
             source = Source("csc", indptr, rows.astype(np.int32), None, values, self.shape)
             return _pack_source(source, dtype, torch.get_num_threads()).to(device)
-        return PackedMatrix(self.indptr.to(device), self.rows.to(device), self.values.to(device, dtype), self.shape)
+        arrays = [self.indptr, self.rows, self.values]
+        if device.type == "cuda" and self.device.type == "cpu":
+            return PackedMatrix(*to_cuda(arrays, [self.indptr.dtype, self.rows.dtype, dtype], device), self.shape)
+        return PackedMatrix(*(x.to(device) for x in arrays[:2]), self.values.to(device, dtype), self.shape)
 
     def sha256(self) -> str:
         """Name of the content: the same for the same matrix, from whatever format it was packed."""
@@ -143,17 +150,17 @@ def pack(M, dtype: torch.dtype = torch.float32, device="cpu", threads: int | Non
         M: matrix [n_targets, n_records]: any scipy sparse matrix or array, any torch sparse layout, a dense NumPy
             array or torch tensor, or a PackedMatrix.
         dtype: of the values, torch.float32 or torch.float64.
-        device: where the result lives; packing itself takes place on the CPU.
+        device: where the result lives; packing itself takes place on the CPU. On the way to a CUDA device the host
+            holds the packed matrix and at most 2 x 64 MB of pinned memory.
         threads: number of threads, torch's by default.
 
     Raises:
         TypeError: M is something else, or holds no numbers.
         ValueError: M is empty, complex, not finite (also after rounding to dtype) or inconsistent.
+        MemoryError: the CUDA device has not enough free memory for it; raised before packing begins.
     """
     dtype, device, threads = _checked_dtype(dtype), _exact_device(device), _checked_threads(threads)
-    if isinstance(M, PackedMatrix):
-        return M.to(device, dtype)
-    return _pack_source(source_of(M), dtype, threads).to(device)
+    return _packed(M if isinstance(M, PackedMatrix) else source_of(M), dtype, device, threads)
 
 
 class MatrixCache:
@@ -165,16 +172,19 @@ class MatrixCache:
     def __init__(self):
         self.clear()
 
-    def get(self, M, dtype: torch.dtype = torch.float32, device="cpu") -> PackedMatrix:
-        """As :func:`pack`; packs only if M, dtype or device differ from those of the last call."""
-        if isinstance(M, PackedMatrix):
-            return pack(M, dtype, device)
+    def get(self, M, dtype: torch.dtype = torch.float32, device="cpu", fitting: bool = False) -> PackedMatrix:
+        """As :func:`pack`; packs only if M, dtype or device differ from those of the last call.
+
+        fitting: the device must have room for a fit, too.
+        """
         dtype, device, threads = _checked_dtype(dtype), _exact_device(device), torch.get_num_threads()
+        if isinstance(M, PackedMatrix):
+            return _packed(M, dtype, device, threads, fitting)
         source = source_of(M)
         key = (source.content_key(threads), dtype, device)
         if key != self._key:
             self.clear()  # first: two matrices may not fit
-            self._packed = _pack_source(source, dtype, threads).to(device)
+            self._packed = _packed(source, dtype, device, threads, fitting)
             self._key = key
         return self._packed
 
@@ -192,6 +202,15 @@ class MatrixCache:
 
 def _unpickle(indptr, rows, values, shape) -> PackedMatrix:
     return PackedMatrix(indptr, rows.view(torch.uint16) if rows.dtype == torch.int16 else rows, values, shape)
+
+
+def _packed(M: PackedMatrix | Source, dtype, device: torch.device, threads: int, fitting=False) -> PackedMatrix:
+    """On the device, if its memory allows it: that is asked first, since packing may take long."""
+    if not (isinstance(M, PackedMatrix) and M.device == device):
+        n_targets, n_records = M.shape
+        estimate = memory.fit_bytes if fitting else memory.matrix_only
+        memory.require(estimate(M.nnz, n_records, n_targets, dtype.itemsize), device)
+    return M.to(device, dtype) if isinstance(M, PackedMatrix) else _pack_source(M, dtype, threads).to(device)
 
 
 def _pack_source(source: Source, dtype: torch.dtype, threads: int) -> PackedMatrix:

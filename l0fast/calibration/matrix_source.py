@@ -58,6 +58,11 @@ class Source:
                 f"M: expected an index pointer from 0 to at most {self.values.size}, got {first} to {last}"
             )
 
+    @property
+    def nnz(self) -> int:
+        """Entries, before duplicates are summed and zeros dropped."""
+        return self.values.size if self.indptr is None else int(self.indptr[-1])
+
     def content_key(self, threads: int) -> tuple:
         """Equal for equal arrays, different for any change in them."""
         arrays = [a for a in (self.indptr, self.rows, self.cols, self.values) if a is not None]

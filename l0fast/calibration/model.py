@@ -192,6 +192,7 @@ class SparseCalibrationWeights(GatedModel):
 
         Raises:
             TypeError, ValueError: bad input, by name, before anything has changed.
+            MemoryError: the CUDA device has not enough free memory, before packing begins.
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
             KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
         """
@@ -199,7 +200,7 @@ class SparseCalibrationWeights(GatedModel):
             *(lambda_l0, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
             *(callback, resume, checkpoint, checkpoint_freq),
         )
-        matrix = self.pack(M)
+        matrix = self.pack(M, fitting=True)
         objective = build_objective(
             *(y, matrix.n_targets, loss_type),
             target_groups=target_groups,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .. import _load
+from .memory import matrix_bytes
 from .row_facts import RowFacts, achievable, canonical, row_facts
 
 _SHOWN = 5  # culprits named in a message; Finding.rows has them all
@@ -116,7 +117,7 @@ def preflight(
     return PreflightReport(
         findings=sorted(findings, key=lambda finding: order[finding.level]),
         achievable=reachable,
-        bytes_matrix=nnz * (4 + (2 if n_targets <= 65536 else 4)) + 8 * (n_records + 1),
+        bytes_matrix=matrix_bytes(nnz, n_records, n_targets),
         bytes_state=n_records * 4 * 8,  # two parameters, four moments, gates, initial weights
         bytes_totals=_private_totals(nnz, n_records, n_targets) * n_targets * 8,
         seconds=epochs * rate * (1 if compiled else _FALLBACK_FACTOR),

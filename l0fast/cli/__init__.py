@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         return _complain(f"error: {error}", 2)
     except MemoryError as error:
-        return _complain(f"error: out of memory {error}".rstrip(), 2)
+        return _complain(f"error: out of memory: {error}" if str(error) else "error: out of memory", 2)
     except KeyboardInterrupt as error:
         return _complain(f"interrupted {error}".rstrip(), 130)
     except Exception:

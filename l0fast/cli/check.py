@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from .. import _load
 from ..calibration import SparseCalibrationWeights
+from ..calibration.memory import fit_bytes, size_text
 from ..calibration.preflight import PreflightReport, preflight
-from . import files
+from . import device, files
 from .files import InputError
 from .output import say
 
@@ -28,29 +30,52 @@ class Problem:
 
 
 def check(options: argparse.Namespace) -> int:
-    """The preflight alone. 0 clean or warnings only, 2 errors."""
+    """The preflight alone. 0 clean or warnings only, 2 errors or a device with too little memory."""
+    kind = device.device_kind(options.device)
+    if device.absent(options.device) is None:
+        device.check_device(options.device)
     problem = read_problem(options)
     report = run_preflight(problem, options)
     for finding in report.findings:
         say(str(finding))
     n_targets, n_records = problem.matrix.shape
     say(f"{n_targets:,} targets x {n_records:,} records, {problem.matrix.nnz:,} nonzeros")
-    say(
-        f"memory about {_size(report.bytes_total)}: matrix {_size(report.bytes_matrix)}, state "
-        f"{_size(report.bytes_state)}, totals {_size(report.bytes_totals)}"
-    )
-    measured = None if report.errors else _time_an_epoch(problem, options)
-    seconds, how = (report.seconds, "") if measured is None else (measured * options.epochs, ", two of them timed here")
-    say(f"time about {seconds:,.1f} s for {options.epochs:,} epochs with every record in use{how}")
+    if kind == "cpu":
+        parts = {"matrix": report.bytes_matrix, "state": report.bytes_state, "totals": report.bytes_totals}
+        shown = ", ".join(f"{name} {size_text(count)}" for name, count in parts.items())
+        say(f"memory about {size_text(report.bytes_total)}: {shown}")
+    else:
+        needed = fit_bytes(problem.matrix.nnz, n_records, n_targets)
+        for line in device.memory_lines(options.device, needed):
+            say(line)
+        if not report.errors:
+            device.check_room(options.device, needed)
+    _say_time(problem, report, options)
     if report.errors:
         raise InputError(f"{count_errors(report)}, listed above")
     say("no errors")
     return 0
 
 
+def _say_time(problem: Problem, report: PreflightReport, options: argparse.Namespace) -> None:
+    measured = None
+    if not report.errors and device.absent(options.device) is None:
+        measured = _time_an_epoch(problem, options)
+    if measured is None and device.device_kind(options.device) != "cpu":
+        return  # the report's estimate is of a CPU
+    seconds, how = (report.seconds, "") if measured is None else (measured * options.epochs, ", two of them timed here")
+    say(f"time about {seconds:,.1f} s for {options.epochs:,} epochs with every record in use{how}")
+
+
 def _time_an_epoch(problem: Problem, options: argparse.Namespace) -> float | None:
-    """Seconds of an epoch on this machine as busy as it is now; None where the options do not allow a run."""
-    model = SparseCalibrationWeights(problem.matrix.shape[1], init_keep_prob=1.0, init_weights=problem.initial, seed=0)
+    """Seconds of an epoch on the device as busy as it is now; None where the options do not allow a run."""
+    model = SparseCalibrationWeights(
+        problem.matrix.shape[1],
+        init_keep_prob=1.0,
+        init_weights=problem.initial,
+        device=options.device,
+        seed=0,
+    )
     targets = problem.targets
     extra = {"target_scales": targets.scale, "target_tolerances": targets.tolerance}
     try:
@@ -59,6 +84,8 @@ def _time_an_epoch(problem: Problem, options: argparse.Namespace) -> float | Non
         model.fit(problem.matrix, targets.values, epochs=2, lr=0.0, loss_type=options.loss, resume=True, **extra)
     except (ValueError, FloatingPointError):
         return None
+    except torch.OutOfMemoryError as error:
+        raise device.out_of_memory(options.device, error) from None
     return (time.perf_counter() - began) / 2
 
 
@@ -101,8 +128,3 @@ def run_preflight(problem: Problem, options: argparse.Namespace) -> PreflightRep
 def count_errors(report: PreflightReport) -> str:
     """The one line that ends a command whose preflight failed."""
     return f"the preflight found {len(report.errors)} error{'' if len(report.errors) == 1 else 's'}"
-
-
-def _size(count: int) -> str:
-    """Bytes as '12.3 MB', decimal units."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -11,6 +11,7 @@ import torch
 from ..calibration import SparseCalibrationWeights
 from ..calibration.diagnostics import relative_errors
 from .check import Problem
+from .device import check_device, out_of_memory
 from .files import InputError
 from .output import TargetLog, rescue_weights, say
 
@@ -36,7 +37,7 @@ def build_model(problem: Problem, options: argparse.Namespace) -> SparseCalibrat
     Raises:
         InputError: an option that the model refuses, or a checkpoint that does not fit.
     """
-    _check_device(options.device)
+    check_device(options.device)
     try:
         model = SparseCalibrationWeights(
             problem.matrix.shape[1],
@@ -58,16 +59,6 @@ def build_model(problem: Problem, options: argparse.Namespace) -> SparseCalibrat
     if options.resume and model.epoch > options.epochs:
         raise InputError(f"--epochs: expected at least the {model.epoch:,} of the checkpoint, got {options.epochs:,}")
     return model
-
-
-def _check_device(name: str) -> None:
-    try:
-        kind = torch.device(name).type
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device: cannot use {name}: {str(error).splitlines()[0]}") from None
-    if kind not in ("cpu", "cuda"):
-        raise InputError(f"--device: expected cpu or cuda, got {name}")
 
 
 def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog | None) -> None:
@@ -116,6 +107,8 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
         )
     except (ValueError, TypeError, FloatingPointError) as error:
         raise InputError(str(error)) from None
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(options.device, error) from None
     except OSError as error:
         # The checkpoint's disk is full, say. What was computed is worth keeping.
         weights = model.get_weights(deterministic=True).detach().cpu().numpy()

@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def versions() -> dict[str, str]:
     return {
         "l0fast": __version__,
         "kernels": f"compiled, {_load.instruction_set()}" if error is None else f"fallback in plain torch: {error}",
+        "CUDA kernels": _cuda_kernels(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
@@ -33,26 +35,50 @@ def info(options: argparse.Namespace) -> int:
     """Prints everything that decides what runs and how fast."""
     lines = versions()
     lines["array module"] = "compiled" if _load.host() is not None else "missing, numpy and scipy do its work"
-    lines["CUDA"] = _cuda()
+    lines["CUDA"] = _cuda_devices()
     for package, extra in {"matplotlib": "report", "pandas": "data", "pyarrow": "data"}.items():
         lines[package] = _optional(package, extra)
     if _load.native_error() is not None:
         lines["to build"] = _load.BUILD_HINT
+    elif torch.version.cuda is not None and _load.cuda_error() is not None:
+        lines["to build"] = _load.CUDA_BUILD_HINT
     width = max(map(len, lines))
     for key, value in lines.items():
         say(f"{key:<{width}}  {value}")
     return 0
 
 
-def _cuda() -> str:
-    here = Path(_load.__file__).parent
-    found = sorted([*here.glob("_C_cuda*.so"), *here.glob("_C_cuda*.pyd")])
-    library = f"library {found[0].name}" if found else f"no library _C_cuda in {here}"
+def _cuda_kernels() -> str:
+    """Whether the library with the CUDA kernels is loaded, and for which GPUs it has machine code."""
+    path = _load.library("_C_cuda")
+    built = f"{path.name} for {', '.join(_architectures(path)) or 'unknown GPUs'}" if path else "not built"
+    error = _load.cuda_error()
+    return f"compiled, {built}" if error is None else f"not loaded: {error}; library {built}"
+
+
+def _architectures(path: Path) -> list[str]:
+    """From the assembler's options, which nvcc writes into the library in front of each piece of machine code."""
+    found = {match.decode() for match in re.findall(rb"-arch (sm_\d{2,3}[a-z]?) ", path.read_bytes())}
+    return sorted(found, key=lambda name: (len(name), name))
+
+
+def _cuda_devices() -> str:
+    """Never fails: a bug report must not need a machine without bugs."""
     if torch.version.cuda is None:
-        return f"not used: torch {torch.__version__} is a CPU build; {library}"
+        return f"none: torch {torch.__version__} is a CPU build"
     if not torch.cuda.is_available():
-        return f"not used: torch has CUDA {torch.version.cuda} but sees no GPU; {library}"
-    return f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}; {library}"
+        return f"none: torch has CUDA {torch.version.cuda} but sees no GPU"
+    names = [f"cuda:{k} {_device(k)}" for k in range(torch.cuda.device_count())]
+    return f"CUDA {torch.version.cuda}: {'; '.join(names)}"
+
+
+def _device(index: int) -> str:
+    try:
+        properties = torch.cuda.get_device_properties(index)
+    except RuntimeError as error:
+        return f"unusable: {str(error).splitlines()[0]}"
+    size = properties.total_memory / 1e9
+    return f"{properties.name} (sm_{properties.major}{properties.minor}, {size:.1f} GB)"
 
 
 def _optional(package: str, extra: str) -> str:

@@ -97,6 +97,7 @@ def build_parser(command: Callable[[str], Callable]) -> argparse.ArgumentParser:
     _add_files(calibrate)
     check = commands.add_parser("check", help="look for what cannot work, without a run")
     _add_problem(check)
+    _add_device(check.add_argument_group("device").add_argument)
     info = commands.add_parser("info", help="versions, instruction set, threads, CUDA")
     demo = commands.add_parser("demo", help="calibrate the bundled CPS problem (1,513 targets, 40,000 records)")
     demo.add_argument("--out", metavar="FOLDER", default="l0fast-demo", help="where the results go; made if missing")
@@ -177,8 +178,12 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="governs every draw: the same seed gives the same weights",
     )
-    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    _add_device(add)
     add("--threads", metavar="N", type=_whole(1, 4096), default=None, help="CPU threads (default: torch's own choice)")
+
+
+def _add_device(add: Callable) -> None:
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:

@@ -54,6 +54,17 @@ def check_like(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
         raise ValueError(f"{name}: expected shape {list(like.shape)} as {like_name} has, got {list(tensor.shape)}")
 
 
+def check_placed(like_name: str, like: Tensor, **tensors: Tensor | None) -> None:
+    """Tensors that a kernel reads along with another one: on its device. A kernel could not read them elsewhere."""
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
+        if tensor.device != like.device:
+            raise ValueError(f"{name}: expected it on {like.device} as {like_name} is, got {tensor.device}")
+
+
 def check_seed(seed: Tensor | None, like: Tensor) -> None:
     if seed is None:
         return

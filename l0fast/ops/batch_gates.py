@@ -1,4 +1,4 @@
-"""A draw of the gates for each example of a batch. Kernels: csrc/cpu/batch_gates.cpp."""
+"""A draw of the gates for each example of a batch. Kernels: batch_gates in csrc/cpu and csrc/cuda."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Whole epochs of calibration in one call. Kernels: csrc/cpu/calibration_epochs.cpp."""
+"""Whole epochs of calibration in one call. Kernels: calibration_epochs in csrc/cpu and csrc/cuda."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _load, reference
 from .. import constants as c
-from ._common import check_gate, check_like, check_link, check_noise, check_real, check_seed, fake
+from ._common import check_gate, check_like, check_link, check_noise, check_placed, check_real, check_seed, fake
 
 
 def calibration_epochs_(
@@ -74,7 +74,8 @@ def calibration_epochs_(
 
     Raises:
         TypeError, ValueError: an argument of another type, dtype, device, shape or range, by name.
-        RuntimeError: an index in indptr or rows is out of order or range.
+        RuntimeError: an index in indptr or rows is out of order or range; on CUDA also a value that is not finite, and a
+            stream that is being captured.
 
     Source: DESIGN 3 and 6; Adam: Kingma, Ba 2015, algorithm 1.
     """
@@ -97,7 +98,10 @@ def calibration_epochs_(
     for name, value in {"lambda_l0": lambda_l0, "lambda_l2": lambda_l2, "lr": lr, "epochs": epochs}.items():
         if not (value >= 0 and math.isfinite(value)):
             raise ValueError(f"{name}: expected a finite non-negative number, got {value}")
-    problem = (indptr, rows, values, targets, scales, omega, tolerances, anchor)
+    matrix = {"indptr": indptr, "rows": rows, "values": values}
+    objective = {"targets": targets, "scales": scales, "omega": omega, "tolerances": tolerances, "anchor": anchor}
+    check_placed("log_weight", log_weight, **matrix, **objective)
+    problem = (*matrix.values(), *objective.values())
     if not _load.native_for(log_weight):
         return reference.calibration_epochs_(
             *(log_weight, *state.values(), *problem, seed),

@@ -1,4 +1,4 @@
-"""Gated weights and their totals M w. Kernels: csrc/cpu/gated_totals.cpp."""
+"""Gated weights and their totals M w. Kernels: gated_totals in csrc/cpu and csrc/cuda."""
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from ._common import (
     check_like,
     check_link,
     check_noise,
+    check_placed,
     check_real,
     check_seed,
     fake,
@@ -61,7 +62,8 @@ def gated_totals(
 
     Raises:
         TypeError, ValueError: an argument of another type, dtype, device, shape or range, by name.
-        RuntimeError: an index in indptr or rows is out of order or range.
+        RuntimeError: an index in indptr or rows is out of order or range; on CUDA also a value that is not finite, and a
+            stream that is being captured.
 
     Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), section 2.2; DESIGN 3.
     """
@@ -73,6 +75,7 @@ def gated_totals(
     check_gate(temperature, gamma, zeta, bound)
     check_noise(stream, first_index)
     check_link(link)
+    check_placed("log_weight", log_weight, indptr=indptr, rows=rows, values=values)
     if values.dtype != log_weight.dtype:
         raise TypeError(f"values: expected {log_weight.dtype} as log_weight has, got {values.dtype}")
     if not kernel_for(log_weight):

@@ -1,4 +1,4 @@
-"""A weight multiplied by its gates. Kernels: csrc/cpu/gated_weight.cpp."""
+"""A weight multiplied by its gates. Kernels: gated_weight in csrc/cpu and csrc/cuda."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Hard Concrete gates. Kernels: csrc/cpu/hard_concrete.cpp."""
+"""Hard Concrete gates. Kernels: hard_concrete in csrc/cpu and csrc/cuda."""
 
 import torch
 from torch import Tensor

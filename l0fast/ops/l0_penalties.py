@@ -1,4 +1,4 @@
-"""The expected number of open gates of many tensors at once. Kernels: csrc/cpu/l0_penalties.cpp."""
+"""The expected number of open gates of many tensors at once. Kernels: l0_penalties in csrc/cpu and csrc/cuda."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The expected number of open gates. Kernels: csrc/cpu/l0_penalty.cpp."""
+"""The expected number of open gates. Kernels: l0_penalty in csrc/cpu and csrc/cuda."""
 
 import torch
 from torch import Tensor

@@ -83,11 +83,14 @@ class SparseL0Linear(GatedModel):
 
     # -- predictions -------------------------------------------------------------------------------------------------
 
-    def pack(self, X) -> PackedMatrix:
+    def pack(self, X, *, fitting: bool = False) -> PackedMatrix:
         """X as resident compressed columns: packed once, and again only when its content has changed.
 
+        fitting: see GatedModel.pack.
+
         Raises:
-            TypeError, ValueError: see :func:`l0fast.calibration.matrix.pack`; X has no rows or not n_features columns.
+            TypeError, ValueError, MemoryError: see :func:`l0fast.calibration.matrix.pack`;
+                X has no rows or not n_features columns.
         """
         shape = tuple(getattr(X, "shape", ()))
         if len(shape) == 2:
@@ -95,7 +98,7 @@ class SparseL0Linear(GatedModel):
             if shape[0] == 0:
                 raise ValueError(f"X: expected at least one row, got shape {shape}")
         try:
-            return super().pack(X)
+            return super().pack(X, fitting=fitting)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             message = str(error)
@@ -228,13 +231,14 @@ class SparseL0Linear(GatedModel):
 
         Raises:
             TypeError, ValueError: bad input, by name, before anything has changed.
+            MemoryError: the CUDA device has not enough free memory, before packing begins.
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
             KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
         """
         if resume and warm_start:
             raise ValueError("warm_start: expected at most one of resume and warm_start, got both")
         options = fit_options(lambda_reg, lambda_l0, lambda_l2, lr, epochs, verbose, verbose_freq, callback, resume)
-        matrix = self.pack(X_sparse)
+        matrix = self.pack(X_sparse, fitting=True)
         objective = squared_error(y, sample_weight, matrix.n_targets, self.weight.device)
         train(self, X_sparse, matrix, objective, options, warm_start)
         return self

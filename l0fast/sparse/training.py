@@ -105,7 +105,8 @@ def train(model, X, matrix: PackedMatrix, objective: Objective, options: FitOpti
 
 def _draw_parameters(model, objective: Objective) -> None:
     with torch.no_grad():
-        model.weight.normal_(0, WEIGHT_SD, generator=model._generator)
+        drawn = torch.empty_like(model.weight, device=model._draws_on())
+        model.weight.copy_(drawn.normal_(0, WEIGHT_SD, generator=model._generator))
         if model.bias is not None:
             model.bias.fill_((objective.omega * objective.targets).sum())
 

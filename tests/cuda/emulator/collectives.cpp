@@ -26,6 +26,7 @@ void complete_barrier(Collective kind) {
   if (kind == Collective::barrier_and) sum = sum == static_cast<uint64_t>(block.size);
   if (kind == Collective::barrier_or) sum = sum != 0;
   block.at_barrier = 0;
+  ++block.barriers;
   for (int t = 0; t < block.size; ++t) release(t, sum);
 }
 
@@ -38,7 +39,8 @@ void complete_in_warp(int warp, Collective kind, uint32_t mask) {
     if (thread.kind != kind || thread.mask != mask) return;  // waits for others, elsewhere
     votes |= static_cast<uint32_t>(thread.value != 0) << lane;
   }
-  block.waiting_lanes[warp] &= ~mask;
+  block.warps[warp].waiting &= ~mask;
+  block.warps[warp].barriers += kind == Collective::warp_barrier;
   for (int lane = 0; lane < 32; ++lane) {
     if (!(mask >> lane & 1)) continue;
     const Thread& thread = block.threads[first + lane];
@@ -58,7 +60,21 @@ void check_lanes(int warp, int lane, uint32_t mask, Collective kind, int source_
     fail_in_thread("a shuffle reads a lane that its mask leaves out");
 }
 
+// What this collective orders memory accesses with, if it does: a shuffle or a vote does not.
+void* order_token(Collective kind, int warp) {
+  if (is_barrier(kind)) return &block.tokens->barrier[block.barriers % 2];
+  if (kind == Collective::warp_barrier) return &block.tokens->warp_barrier[warp][block.warps[warp].barriers % 2];
+  return nullptr;
+}
+
 }  // namespace
+
+void fence(bool of_block) {
+  static uint64_t of_device;
+  void* const token = of_block ? &block.tokens->fence : &of_device;
+  races::acquire(token);
+  races::release(token);
+}
 
 int current_lane() {
   return block.current % 32;
@@ -73,13 +89,16 @@ uint64_t collect(Collective kind, uint32_t mask, uint64_t value, int source_lane
   self.mask = mask;
   self.value = value;
   self.source_lane = source_lane;
+  void* const token = order_token(kind, warp);
+  if (token) races::release(token);
   if (is_barrier(kind)) {
     if (++block.at_barrier == block.size) complete_barrier(kind);
   } else {
-    block.waiting_lanes[warp] |= 1u << lane;
-    if ((block.waiting_lanes[warp] & mask) == mask) complete_in_warp(warp, kind, mask);
+    block.warps[warp].waiting |= 1u << lane;
+    if ((block.warps[warp].waiting & mask) == mask) complete_in_warp(warp, kind, mask);
   }
   self.fiber.suspend();
+  if (token) races::acquire(token);
   return self.result;
 }
 

@@ -7,6 +7,8 @@
 
 namespace emulator {
 
+void fence(bool of_block);
+
 // *address = update(*address), returning what was there.
 template <typename T, typename F>
 T atomic_update(T* address, const F& update) {
@@ -67,8 +69,8 @@ L0FAST_ATOMIC_CAS(unsigned long long)
 #undef L0FAST_ATOMIC_CAS
 
 inline void __threadfence() {
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  emulator::fence(false);
 }
 inline void __threadfence_block() {
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  emulator::fence(true);
 }

@@ -40,6 +40,7 @@ void run_thread() {
   Thread& self = block.threads[block.current];
   self.state = State::exited;
   ++block.exited;
+  races::release(&block.launch_token);
   self.fiber.leave_for_good();
 }
 
@@ -54,20 +55,20 @@ void run_block(const Launch& launch, uint64_t index) {
   const uint64_t nx = gridDim.x, ny = gridDim.y;
   blockIdx = {unsigned(index % nx), unsigned(index / nx % ny), unsigned(index / nx / ny)};
   block.exited = block.at_barrier = 0;
-  std::fill(block.waiting_lanes.begin(), block.waiting_lanes.end(), 0);
+  for (Warp& warp : block.warps) warp.waiting = 0;
+  block.tokens = std::make_unique<Tokens>();
+  renew_shared(launch.shared);  // before the threads begin: ordered before all they do
   for (int t = 0; t < block.size; ++t) {
     block.threads[t].state = State::ready;
     block.threads[t].fiber.prepare(run_thread);
   }
-  renew_shared(launch.shared);
   block.next_round.resize(block.size);
   std::iota(block.next_round.begin(), block.next_round.end(), 0);
-  std::vector<int> round;
   while (!block.next_round.empty()) {
-    round.swap(block.next_round);
+    block.round.swap(block.next_round);
     block.next_round.clear();
-    shuffle_order(round);
-    for (const int t : round) resume(t);
+    shuffle_order(block.round);
+    for (const int t : block.round) resume(t);
   }
   if (block.exited != block.size) fail("deadlock: no thread can go on");
   check_shared(launch.shared, false);
@@ -87,12 +88,16 @@ void run_grid(const Launch& launch) {
   ++block.launch_number;
   block.size = static_cast<int>(blockDim.x * blockDim.y * blockDim.z);
   while (block.threads.size() < static_cast<size_t>(block.size)) block.threads.emplace_back();
-  block.waiting_lanes.resize((block.size + 31) / 32);
+  block.warps.resize((block.size + 31) / 32);
+  // No allocation inside a device thread: ThreadSanitizer would see it.
+  block.round.reserve(block.size);
+  block.next_round.reserve(block.size);
   std::vector<uint64_t> order(uint64_t{gridDim.x} * gridDim.y * gridDim.z);
   std::iota(order.begin(), order.end(), 0);
   shuffle_order(order);
   open_shared(launch.shared);
   for (const uint64_t index : order) run_block(launch, index);
+  races::acquire(&block.launch_token);
   check_shared(launch.shared, true);
 }
 

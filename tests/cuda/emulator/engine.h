@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,18 @@ struct Thread {
   int source_lane;
 };
 
+// A warp's collectives.
+struct Warp {
+  uint32_t waiting = 0;  // lanes
+  uint32_t barriers = 0;
+};
+
+// What orders the memory accesses of a block's threads: see races.h. Two of a kind, since a thread may leave one
+// barrier after others have come to the next.
+struct Tokens {
+  uint64_t barrier[2], warp_barrier[32][2], fence;
+};
+
 // The block that runs now. There is one: launches exclude each other.
 struct Block {
   const Launch* launch = nullptr;
@@ -38,9 +51,12 @@ struct Block {
   std::deque<Thread> threads;  // as many as the largest block so far had
   int size = 0;                // how many of them are this block's
   int exited = 0, at_barrier = 0;
-  std::vector<uint32_t> waiting_lanes;  // of each warp: who waits in a warp collective
-  std::vector<int> next_round;          // threads that can go on
+  std::vector<Warp> warps;
+  std::vector<int> round, next_round;  // threads that go on now, and those that can afterwards
   int current = 0;
+  uint32_t barriers = 0;
+  std::unique_ptr<Tokens> tokens;  // new ones for every block: nothing orders two blocks
+  uint64_t launch_token;
 };
 extern Block block;
 

@@ -44,9 +44,12 @@ namespace emulator {
 namespace {
 
 constexpr size_t kGuard = 4096, kStack = 256 * 1024;
+// How much of a stack a kernel's frames use, at most: what races::forget clears for the next block.
+constexpr size_t kFrames = 16 * 1024;
 
 // One launch runs at a time.
 void* scheduler = nullptr;
+races::Context scheduler_context = nullptr;
 Fiber* running = nullptr;
 #if defined(__SANITIZE_ADDRESS__)
 void* scheduler_fake_stack = nullptr;
@@ -64,17 +67,21 @@ Fiber::Fiber() {
 }
 
 Fiber::~Fiber() {
+  races::end_context(races_context_);
   munmap(stack_ - kGuard, kGuard + kStack);
 }
 
 void Fiber::prepare(void (*run)()) {
   run_ = run;
+  races::forget(stack_ + kStack - kFrames, kFrames);
   // Six registers, enter() as the return address, and a return address of enter() that ends a debugger's walk.
   void** const top = reinterpret_cast<void**>(stack_ + kStack);
   for (int i = 1; i <= 8; ++i) top[-i] = nullptr;
   top[-2] = reinterpret_cast<void*>(&Fiber::enter);
   saved_ = top - 8;
   fake_stack_ = nullptr;
+  races::end_context(races_context_);
+  races_context_ = races::new_context();
 }
 
 void Fiber::resume() {
@@ -82,6 +89,8 @@ void Fiber::resume() {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(&scheduler_fake_stack, stack_, kStack);
 #endif
+  scheduler_context = races::own_context();
+  races::switch_to(races_context_);
   l0fast_emulator_switch(&scheduler, saved_);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
@@ -100,6 +109,7 @@ __attribute__((no_sanitize("address"))) void Fiber::switch_out(bool last) {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(last ? nullptr : &fake_stack_, scheduler_stack, scheduler_stack_size);
 #endif
+  races::switch_to(scheduler_context);
   l0fast_emulator_switch(&saved_, scheduler);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(fake_stack_, &scheduler_stack, &scheduler_stack_size);

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "races.h"
+
 namespace emulator {
 
 class Fiber {
@@ -27,6 +29,7 @@ class Fiber {
   void* saved_ = nullptr;  // its stack pointer while it does not run
   void (*run_)() = nullptr;
   void* fake_stack_ = nullptr;  // AddressSanitizer's
+  races::Context races_context_ = nullptr;
 };
 
 }  // namespace emulator

@@ -14,7 +14,7 @@ namespace l0fast::cuda {
 
 // 227 KB, the most a kernel can ask for, and room for what is written behind it.
 constexpr size_t kSharedSize = 256 * 1024;
-alignas(1024) thread_local unsigned char l0fast_shared[kSharedSize];
+alignas(4096) thread_local unsigned char l0fast_shared[kSharedSize];
 
 }  // namespace l0fast::cuda
 
@@ -33,6 +33,8 @@ struct Storage {
   unsigned char *begin = nullptr, *end = nullptr;
 
   void renew() const {
+    // On a device two blocks have memory of their own.
+    races::forget(begin, static_cast<size_t>(end - begin));
     memset(begin, kFresh, l0fast_shared - begin);
     memset(l0fast_shared + kSharedSize, kFresh, end - (l0fast_shared + kSharedSize));
   }
@@ -62,6 +64,9 @@ void open_shared(size_t bytes) {
 void renew_shared(size_t bytes) {
   statics.renew();
   memset(l0fast_shared, kFresh, bytes);
+#if defined(L0FAST_EMULATED_RACES)
+  memset(l0fast_shared + bytes, kCanary, kSharedSize - bytes);
+#endif
 #if defined(__SANITIZE_ADDRESS__)
   __asan_poison_memory_region(l0fast_shared + bytes, kSharedSize - bytes);
 #endif

@@ -8,6 +8,7 @@
 #include <map>
 #include <numeric>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace l0fast::cuda {
@@ -79,21 +80,29 @@ void test_collectives() {
   check(wrong == 0, "a collective");
 }
 
-// Blocks add in any order; the last one sees all sums. order: the blocks as they came.
-__global__ void count_blocks(unsigned* finished, int* order, float* total) {
+// Blocks add in any order; the last one sees all sums. order: the blocks as they came. kFence false: the planted error.
+template <bool kFence>
+__global__ void count_blocks(unsigned* finished, int* order, float* sums, float* total) {
   __shared__ unsigned before;
   atomicAdd(total, 1.0f);
-  if (threadIdx.x == 0) order[before = atomicInc(finished, gridDim.x - 1)] = static_cast<int>(blockIdx.x);
+  if (threadIdx.x == 0) {
+    sums[blockIdx.x] = 1;
+    if (kFence) __threadfence();
+    order[before = atomicInc(finished, gridDim.x - 1)] = static_cast<int>(blockIdx.x);
+  }
   __syncthreads();
-  if (before == gridDim.x - 1 && threadIdx.x == 0) *total += 0.5f;
+  if (before != gridDim.x - 1 || threadIdx.x != 0) return;
+  if (kFence) __threadfence();
+  for (unsigned b = 0; b < gridDim.x; ++b) atomicAdd(total, sums[b]);
 }
 
+template <bool kFence>
 void test_grid() {
   unsigned finished = 0;
-  float total = 0;
+  float total = 0, sums[50];
   std::vector<int> order(50), sorted(50);
-  run(50, 40, 0, count_blocks, &finished, order.data(), &total);
-  check(finished == 0 && total == 2000.5f, "atomics");
+  run(50, 40, 0, count_blocks<kFence>, &finished, order.data(), sums, &total);
+  check(finished == 0 && total == 2050, "atomics");
   std::iota(sorted.begin(), sorted.end(), 0);
   check(order != sorted, "the order of blocks is not shuffled");
   check(std::is_permutation(order.begin(), order.end(), sorted.begin()), "a block ran twice or never");
@@ -101,15 +110,53 @@ void test_grid() {
 
 __global__ void read_unwritten(float* out) {
   __shared__ float fixed[8];
-  out[0] = fixed[threadIdx.x];
-  out[1] = dynamic_shared<float>()[threadIdx.x];
+  out[2 * blockIdx.x] = fixed[threadIdx.x];
+  out[2 * blockIdx.x + 1] = dynamic_shared<float>()[threadIdx.x];
   fixed[threadIdx.x] = dynamic_shared<float>()[threadIdx.x] = 1;
 }
 
 void test_fresh_shared() {
-  float out[2];
+  float out[10];
   run(5, 1, 64, read_unwritten, out);
-  check(out[0] != out[0] && out[1] != out[1], "shared memory keeps what the block before wrote");
+  for (const float x : out) check(x != x, "shared memory keeps what the block before wrote");
+}
+
+// Errors that only a build with ThreadSanitizer sees: device threads are switched at barriers alone.
+__global__ void lost_update(float* total) {
+  if (threadIdx.x == 0) *total += 1;
+}
+
+// A shuffle makes lanes meet, but orders no memory accesses: __syncwarp does. kSync false: the planted error.
+template <bool kSync>
+__global__ void warp_exchange(int* out) {
+  __shared__ int values[32];
+  const int lane = static_cast<int>(threadIdx.x);
+  values[lane] = __shfl_xor_sync(kAll, lane, 1);
+  if (kSync) __syncwarp();
+  const int other = __shfl_sync(kAll, lane, 31 - lane);
+  out[lane] = values[other];
+}
+
+template <bool kSync>
+void test_warp_exchange() {
+  int out[32];
+  run(1, 32, 0, warp_exchange<kSync>, out);
+  for (int lane = 0; lane < 32; ++lane) check(out[lane] == ((31 - lane) ^ 1), "warp exchange");
+}
+
+// A stale value costs an atomic that changes nothing, if the read is volatile. kVolatile false: the planted error.
+template <bool kVolatile>
+__global__ void largest(int* most) {
+  const int mine = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  using Read = std::conditional_t<kVolatile, volatile int, int>;
+  if (mine > *static_cast<Read*>(most)) atomicMax(most, mine);
+}
+
+template <bool kVolatile>
+void test_largest() {
+  int most = -1;
+  run(4, 64, 0, largest<kVolatile>, &most);
+  check(most == 255, "largest");
 }
 
 __global__ void write_behind(size_t bytes, size_t behind) {
@@ -157,7 +204,13 @@ int main(int count, char** names) {
       {"reverse", test_reverse<true>},
       {"twice", test_twice<true>},
       {"collectives", test_collectives},
-      {"grid", test_grid},
+      {"grid", test_grid<true>},
+      {"warp_exchange", test_warp_exchange<true>},
+      {"largest", test_largest<true>},
+      {"plain_read", test_largest<false>},
+      {"missing_fence", test_grid<false>},
+      {"shuffle_as_barrier", test_warp_exchange<false>},
+      {"lost_update", [] { run(8, 32, 0, lost_update, reinterpret_cast<float*>(&out)); }},
       {"fresh_shared", test_fresh_shared},
       {"launch_limits", test_launch_limits},
       {"small_device", test_small_device},
