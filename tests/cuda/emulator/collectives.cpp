@@ -12,7 +12,7 @@ bool is_barrier(Collective kind) {
 }
 
 void release(int t, uint64_t result) {
-  Thread& thread = block.threads[t];
+  Thread& thread = block.thread(t);
   thread.result = result;
   thread.state = State::ready;
   block.next_round.push_back(t);
@@ -20,9 +20,9 @@ void release(int t, uint64_t result) {
 
 void complete_barrier(Collective kind) {
   for (int t = 0; t < block.size; ++t)
-    if (block.threads[t].kind != kind) return;  // nobody can come any more: the scheduler reports it
+    if (block.thread(t).kind != kind) return;  // nobody can come any more: the scheduler reports it
   uint64_t sum = 0;
-  for (int t = 0; t < block.size; ++t) sum += block.threads[t].value;
+  for (int t = 0; t < block.size; ++t) sum += block.thread(t).value;
   if (kind == Collective::barrier_and) sum = sum == static_cast<uint64_t>(block.size);
   if (kind == Collective::barrier_or) sum = sum != 0;
   block.at_barrier = 0;
@@ -35,7 +35,7 @@ void complete_in_warp(int warp, Collective kind, uint32_t mask) {
   uint32_t votes = 0;
   for (int lane = 0; lane < 32; ++lane) {
     if (!(mask >> lane & 1)) continue;
-    const Thread& thread = block.threads[first + lane];
+    const Thread& thread = block.thread(first + lane);
     if (thread.kind != kind || thread.mask != mask) return;  // waits for others, elsewhere
     votes |= static_cast<uint32_t>(thread.value != 0) << lane;
   }
@@ -43,11 +43,11 @@ void complete_in_warp(int warp, Collective kind, uint32_t mask) {
   block.warps[warp].barriers += kind == Collective::warp_barrier;
   for (int lane = 0; lane < 32; ++lane) {
     if (!(mask >> lane & 1)) continue;
-    const Thread& thread = block.threads[first + lane];
+    const Thread& thread = block.thread(first + lane);
     uint64_t result = votes;
     if (kind == Collective::all) result = votes == mask;
     if (kind == Collective::any) result = votes != 0;
-    if (kind == Collective::shuffle) result = block.threads[first + thread.source_lane].value;
+    if (kind == Collective::shuffle) result = block.thread(first + thread.source_lane).value;
     release(first + lane, result);
   }
 }
@@ -83,7 +83,7 @@ int current_lane() {
 uint64_t collect(Collective kind, uint32_t mask, uint64_t value, int source_lane) {
   const int t = block.current, warp = t / 32, lane = t % 32;
   if (!is_barrier(kind)) check_lanes(warp, lane, mask, kind, source_lane);
-  Thread& self = block.threads[t];
+  Thread& self = block.thread(t);
   self.state = State::waiting;
   self.kind = kind;
   self.mask = mask;

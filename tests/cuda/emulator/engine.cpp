@@ -36,8 +36,9 @@ void shuffle_order(std::vector<T>& order) {
 }
 
 void run_thread() {
+  races::acquire(&block.tokens->start);
   block.launch->thread();
-  Thread& self = block.threads[block.current];
+  Thread& self = block.thread(block.current);
   self.state = State::exited;
   ++block.exited;
   races::release(&block.launch_token);
@@ -48,7 +49,7 @@ void resume(int t) {
   const unsigned i = static_cast<unsigned>(t), nx = blockDim.x, ny = blockDim.y;
   threadIdx = {i % nx, i / nx % ny, i / nx / ny};
   block.current = t;
-  block.threads[t].fiber.resume();
+  block.thread(t).fiber.resume();
 }
 
 void run_block(const Launch& launch, uint64_t index) {
@@ -57,10 +58,14 @@ void run_block(const Launch& launch, uint64_t index) {
   block.exited = block.at_barrier = 0;
   for (Warp& warp : block.warps) warp.waiting = 0;
   block.tokens = std::make_unique<Tokens>();
-  renew_shared(launch.shared);  // before the threads begin: ordered before all they do
+  renew_shared(launch.shared);
+  races::release(&block.tokens->start);
+  block.set = (block.set + 1) % races::kSets;
+  auto& threads = block.sets[block.set];
+  while (threads.size() < static_cast<size_t>(block.size)) threads.emplace_back();
   for (int t = 0; t < block.size; ++t) {
-    block.threads[t].state = State::ready;
-    block.threads[t].fiber.prepare(run_thread);
+    block.thread(t).state = State::ready;
+    block.thread(t).fiber.prepare(run_thread);
   }
   block.next_round.resize(block.size);
   std::iota(block.next_round.begin(), block.next_round.end(), 0);
@@ -87,7 +92,7 @@ void run_grid(const Launch& launch) {
   block.launch = &launch;
   ++block.launch_number;
   block.size = static_cast<int>(blockDim.x * blockDim.y * blockDim.z);
-  while (block.threads.size() < static_cast<size_t>(block.size)) block.threads.emplace_back();
+  block.set = 0;
   block.warps.resize((block.size + 31) / 32);
   // No allocation inside a device thread: ThreadSanitizer would see it.
   block.round.reserve(block.size);

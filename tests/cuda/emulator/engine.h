@@ -41,15 +41,16 @@ struct Warp {
 // What orders the memory accesses of a block's threads: see races.h. Two of a kind, since a thread may leave one
 // barrier after others have come to the next.
 struct Tokens {
-  uint64_t barrier[2], warp_barrier[32][2], fence;
+  uint64_t start, barrier[2], warp_barrier[32][2], fence;
 };
 
 // The block that runs now. There is one: launches exclude each other.
 struct Block {
   const Launch* launch = nullptr;
   uint64_t launch_number = 0;
-  std::deque<Thread> threads;  // as many as the largest block so far had
-  int size = 0;                // how many of them are this block's
+  std::deque<Thread> sets[races::kSets];  // as many as the largest block so far had
+  int set = 0;
+  int size = 0;  // how many of them are this block's
   int exited = 0, at_barrier = 0;
   std::vector<Warp> warps;
   std::vector<int> round, next_round;  // threads that go on now, and those that can afterwards
@@ -57,6 +58,8 @@ struct Block {
   uint32_t barriers = 0;
   std::unique_ptr<Tokens> tokens;  // new ones for every block: nothing orders two blocks
   uint64_t launch_token;
+
+  Thread& thread(int t) { return sets[set][t]; }
 };
 extern Block block;
 

@@ -44,8 +44,6 @@ namespace emulator {
 namespace {
 
 constexpr size_t kGuard = 4096, kStack = 256 * 1024;
-// How much of a stack a kernel's frames use, at most: what races::forget clears for the next block.
-constexpr size_t kFrames = 16 * 1024;
 
 // One launch runs at a time.
 void* scheduler = nullptr;
@@ -64,6 +62,7 @@ Fiber::Fiber() {
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   mprotect(mapped, kGuard, PROT_NONE);
   stack_ = static_cast<char*>(mapped) + kGuard;
+  races_context_ = races::new_context();
 }
 
 Fiber::~Fiber() {
@@ -73,15 +72,12 @@ Fiber::~Fiber() {
 
 void Fiber::prepare(void (*run)()) {
   run_ = run;
-  races::forget(stack_ + kStack - kFrames, kFrames);
   // Six registers, enter() as the return address, and a return address of enter() that ends a debugger's walk.
   void** const top = reinterpret_cast<void**>(stack_ + kStack);
   for (int i = 1; i <= 8; ++i) top[-i] = nullptr;
   top[-2] = reinterpret_cast<void*>(&Fiber::enter);
   saved_ = top - 8;
   fake_stack_ = nullptr;
-  races::end_context(races_context_);
-  races_context_ = races::new_context();
 }
 
 void Fiber::resume() {

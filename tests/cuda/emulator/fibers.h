@@ -29,7 +29,7 @@ class Fiber {
   void* saved_ = nullptr;  // its stack pointer while it does not run
   void (*run_)() = nullptr;
   void* fake_stack_ = nullptr;  // AddressSanitizer's
-  races::Context races_context_ = nullptr;
+  races::Context races_context_;
 };
 
 }  // namespace emulator

@@ -14,6 +14,9 @@
 
 namespace emulator::races {
 
+// Contexts are costly, so that blocks take turns with so many sets of them: a pair of blocks on the same set is not
+// looked at.
+constexpr int kSets = 4;
 using Context = void*;
 inline Context own_context() {
   return __tsan_get_current_fiber();
@@ -22,7 +25,7 @@ inline Context new_context() {
   return __tsan_create_fiber(0);
 }
 inline void end_context(Context context) {
-  if (context) __tsan_destroy_fiber(context);
+  __tsan_destroy_fiber(context);
 }
 inline void switch_to(Context context) {
   __tsan_switch_to_fiber(context, 1 /* __tsan_switch_to_fiber_no_sync */);
@@ -44,6 +47,7 @@ inline void forget(void* pages, size_t bytes) {
 
 namespace emulator::races {
 
+constexpr int kSets = 1;
 using Context = void*;
 inline Context own_context() {
   return nullptr;

@@ -35,8 +35,8 @@ void fail(const std::string& what) {
        << block.launch_number << ", grid " << triple(gridDim) << " of " << triple(blockDim) << " threads, "
        << block.launch->shared << " bytes of dynamic shared memory; block " << triple(blockIdx) << "\n";
   for (int t = 0, end; t < block.size; t = end) {
-    const std::string doing = describe(block.threads[t]);
-    for (end = t + 1; end < block.size && describe(block.threads[end]) == doing;) ++end;
+    const std::string doing = describe(block.thread(t));
+    for (end = t + 1; end < block.size && describe(block.thread(end)) == doing;) ++end;
     text << "  threads " << t << " to " << end - 1 << ": " << doing << "\n";
   }
   fputs(text.str().c_str(), stderr);
