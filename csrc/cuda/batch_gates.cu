@@ -10,6 +10,7 @@ namespace {
 template <typename T>
 struct Forward {
   using C = Arithmetic<T>;
+  static constexpr int kPack = kWidth<T>;
   static constexpr bool kSum = false, kRows = false;
   const T* values;  // [gates] log_alpha
   T* z;             // [batch, gates]
@@ -29,6 +30,7 @@ struct Forward {
 template <typename T>
 struct Backward {
   using C = Arithmetic<T>;
+  static constexpr int kPack = 4;  // of the 16-bit types too: registers are for sums in double
   static constexpr bool kSum = true, kRows = false;
   const T* values;  // [gates] log_alpha
   const T* grad_z;  // [batch, gates]
@@ -71,7 +73,7 @@ Tensor batch_gates(const Tensor& log_alpha, const Tensor& seed, int64_t batch, i
     const Forward<T> f{log_alpha.const_data_ptr<T>(), z.mutable_data_ptr<T>(), first_index, noise.noise(),
                        gate.params<Arithmetic<T>>()};
     const Slices s{batch, log_alpha.numel(), 1};
-    for_each_slice<T>(device, plan_columns(s, aligned16(f.z) ? kWidth<T> : 1, false), f, nullptr);
+    for_each_slice(device, plan_columns(s, aligned16(f.z) ? f.kPack : 1, false), f, nullptr);
   });
   return z;
 }
@@ -92,8 +94,8 @@ Tensor batch_gates_backward(const Tensor& grad_z, const Tensor& log_alpha, const
     const Backward<T> f{log_alpha.const_data_ptr<T>(), grad_z.const_data_ptr<T>(), first_index, noise.noise(),
                         gate.params<Arithmetic<T>>()};
     const Slices s{batch, log_alpha.numel(), 1};
-    const SlicePlan plan = plan_columns(s, aligned16(f.grad_z) ? kWidth<T> : 1, true);
-    sum_each_slice<T>(device, plan, f, log_alpha, StoreSum<T>{gradient.mutable_data_ptr<T>()});
+    const SlicePlan plan = plan_columns(s, aligned16(f.grad_z) ? f.kPack : 1, true);
+    sum_each_slice(device, plan, f, log_alpha, StoreSum<T>{gradient.mutable_data_ptr<T>()});
   });
   return gradient;
 }

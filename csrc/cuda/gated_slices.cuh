@@ -46,6 +46,7 @@ struct SliceGates {
 template <typename T>
 struct SliceProduct {
   using C = Arithmetic<T>;
+  static constexpr int kPack = kWidth<T>;
   static constexpr bool kSum = false, kRows = true;
   const C* values;  // [gates] z
   const T* weight;  // [outer, gates, inner]
@@ -65,6 +66,7 @@ struct SliceProduct {
 template <typename T>
 struct SliceGradient {
   using C = Arithmetic<T>;
+  static constexpr int kPack = kWidth<T>;
   static constexpr bool kSum = true, kRows = true;
   const C* values;           // [gates] z
   const T *grad_v, *weight;  // [outer, gates, inner]
@@ -122,8 +124,8 @@ void forward_slices(const Device& device, const Slices& s, const Tensor& weight,
     for_each<T>(device, s.gates, gates, gates.log_alpha);
   }
   const SliceProduct<T> f{z.const_data_ptr<C>(), weight.const_data_ptr<T>(), v.mutable_data_ptr<T>()};
-  const SlicePlan plan = plan_slices(s, aligned16(f.weight, f.v) ? kWidth<T> : 1, false);
-  for_each_slice<T>(device, plan, f, nullptr);
+  const SlicePlan plan = plan_slices(s, aligned16(f.weight, f.v) ? f.kPack : 1, false);
+  for_each_slice(device, plan, f, nullptr);
 }
 
 template <typename T>
@@ -138,8 +140,8 @@ void backward_slices(const Device& device, const Slices& s, const Tensor& grad_v
                            grad_weight.mutable_data_ptr<T>()};
   const SliceSlope<T> slope{grad_penalty, gates.log_alpha, f.values, grad_log_alpha.mutable_data_ptr<T>(),
                             gates.noise,  gates.p};
-  const SlicePlan plan = plan_slices(s, aligned16(f.grad_v, f.weight, f.grad_weight) ? kWidth<T> : 1, true);
-  sum_each_slice<T>(device, plan, f, weight, slope);
+  const SlicePlan plan = plan_slices(s, aligned16(f.grad_v, f.weight, f.grad_weight) ? f.kPack : 1, true);
+  sum_each_slice(device, plan, f, weight, slope);
 }
 
 }  // namespace l0fast::cuda

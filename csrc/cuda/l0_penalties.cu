@@ -34,8 +34,8 @@ __device__ __forceinline__ void for_each_listed(const ListTable<T>& table, int t
 
 // first: the number of blocks in the launches before this one, whose sums lie before its own.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    penalties_kernel(ListTable<T> table, T bound, Partials partials, int64_t first, int64_t blocks, T* out /* [1] */) {
+__global__ void __launch_bounds__(kThreads) penalties_kernel(ListTable<T> table, T bound, Partials partials,
+                                                             unsigned first, unsigned blocks, T* out /* [1] */) {
   const int tensor = table.tensor(static_cast<int32_t>(blockIdx.x));
   const T* in = table.in[tensor];
   const GateParams<T> p = listed_params(table.number[tensor], bound);
@@ -98,11 +98,12 @@ Tensor l0_penalties(const std::vector<Tensor>& log_alphas, const std::vector<dou
     }
     Tensor buffer = new_partials(device, penalty, plan.blocks());
     const Partials partials = Partials::over(buffer.mutable_data_ptr<double>(), plan.blocks());
-    int64_t first = 0;
+    unsigned first = 0;
     for (const ListTable<T>& table : plan.tables()) {
       const Grid grid{table.blocks, kThreads};
-      launch(device, penalties_kernel<T>, grid, table, bound, partials, first, plan.blocks(), out);
-      first += table.blocks;
+      launch(device, penalties_kernel<T>, grid, table, bound, partials, first, static_cast<unsigned>(plan.blocks()),
+             out);
+      first += static_cast<unsigned>(table.blocks);
     }
   });
   return penalty;

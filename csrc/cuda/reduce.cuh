@@ -64,12 +64,12 @@ inline Tensor new_partials(const Device& device, const Tensor& like, int64_t blo
 
 // Whether this block is the last to arrive, of its grid or of `blocks` in several launches; it then sees what the
 // others wrote. The count is 0 again afterwards, for the next launch.
-__device__ __forceinline__ bool arrive_last(unsigned* finished, int64_t blocks) {
+__device__ __forceinline__ bool arrive_last(unsigned* finished, unsigned blocks) {
   __shared__ bool last;
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
-    last = static_cast<int64_t>(atomicAdd(finished, 1u)) + 1 == blocks;
+    last = atomicAdd(finished, 1u) + 1 == blocks;
     if (last) *finished = 0;
   }
   __syncthreads();
@@ -78,16 +78,16 @@ __device__ __forceinline__ bool arrive_last(unsigned* finished, int64_t blocks) 
 }
 
 // The sum of what the blocks left, one number each, in their order: in thread 0.
-__device__ __forceinline__ double sum_of_blocks(const volatile double* sums, int64_t blocks) {
+__device__ __forceinline__ double sum_of_blocks(const volatile double* sums, unsigned blocks) {
   double own = 0;
-  for (int64_t b = threadIdx.x; b < blocks; b += blockDim.x) own += sums[b];
+  for (unsigned b = threadIdx.x; b < blocks; b += blockDim.x) own += sums[b];
   return block_sum(own);
 }
 
 // Adds up what the threads of a grid hold, or of several grids launched one after another: `blocks` in all, `first` in
 // the launches before this one. Thread 0 of the last block alone gets true and the total.
-__device__ __forceinline__ bool grid_sum(double own, const Partials& partials, double* total, int64_t first,
-                                         int64_t blocks) {
+__device__ __forceinline__ bool grid_sum(double own, const Partials& partials, double* total, unsigned first,
+                                         unsigned blocks) {
   const double sum = block_sum(own);
   if (threadIdx.x == 0) partials.sums[first + blockIdx.x] = sum;
   if (!arrive_last(partials.finished, blocks)) return false;

@@ -1,7 +1,8 @@
 // Loops over [outer, gates, inner], in which each thread keeps the values of its gates; slice_plan.h deals them out.
 // A functor has
-//   values [gates]; kRows, whether a plan may go over rows; kSum and, without sums,
-//   template <int kW> __device__ void operator()(int64_t i, const C (&value)[kW]) const;   elements i .. i + kW - 1
+//   values [gates]; kPack, the elements at once where the pointers are aligned; kRows, whether a plan may go over rows;
+//   kSum and, without sums, template <int kW> __device__ void operator()(int64_t i, const C (&value)[kW]) const;
+//   elements i .. i + kW - 1
 // or with kSum, where the terms of a gate's elements are added up in double:
 //   template <int kW> __device__ void operator()(int64_t i, const C (&value)[kW], C (&term)[kW]) const;
 #pragma once
@@ -131,10 +132,10 @@ __global__ void __launch_bounds__(kThreads) gates_kernel(GatePlan plan, const do
   if (thread < plan.gates_of_block && gate < plan.partials.gates) f(gate, sum);
 }
 
-template <typename T, typename F>
+template <typename F>
 void for_each_slice(const Device& device, const SlicePlan& plan, const F& f, double* partials) {
   const Grid grid{plan.blocks(), kThreads};
-  constexpr int kW = kWidth<T>;
+  constexpr int kW = F::kPack;
   if constexpr (F::kRows) {
     if (!plan.over_columns)
       return launch(device, plan.pack == 1 ? rows_kernel<1, F> : rows_kernel<kW, F>, grid, plan.rows, f, partials);
@@ -143,11 +144,11 @@ void for_each_slice(const Device& device, const SlicePlan& plan, const F& f, dou
 }
 
 // f over all elements, then finish(gate, double sum of the terms of its elements).
-template <typename T, typename F, typename Finish>
+template <typename F, typename Finish>
 void sum_each_slice(const Device& device, const SlicePlan& plan, const F& f, const Tensor& like, const Finish& finish) {
   Tensor partials = torch::stable::new_empty(like, {count_partials(plan)}, ScalarType::Double);
   double* sums = partials.mutable_data_ptr<double>();
-  for_each_slice<T>(device, plan, f, sums);
+  for_each_slice(device, plan, f, sums);
   const GatePlan gates = plan_gates(plan.partials());
   launch(device, gates_kernel<Finish>, {gates.blocks(), kThreads}, gates, sums, finish);
 }
