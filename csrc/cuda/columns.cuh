@@ -28,7 +28,7 @@ struct LongColumns {
 
 // What is wrong with a matrix, and the number of its chunks.
 struct Inspection {
-  int64_t bad_offsets, bad_rows, bad_values, chunks;
+  int64_t bad_ends, bad_offsets, bad_rows, bad_values, chunks;
 };
 
 template <typename T, typename Row>
@@ -36,7 +36,8 @@ __global__ void __launch_bounds__(kThreads) inspect_columns(Columns<T, Row> m, I
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < m.n_records; i += stride) {
     const int64_t begin = m.indptr[i], end = m.indptr[i + 1];
-    if (begin > end || (i == 0 && begin != 0) || (i + 1 == m.n_records && end != m.nnz)) found->bad_offsets = 1;
+    if ((i == 0 && begin != 0) || (i + 1 == m.n_records && end != m.nnz)) found->bad_ends = 1;
+    if (begin > end) found->bad_offsets = 1;
     const int64_t chunks = long_chunks(end - begin);
     if (chunks > 0)
       atomicAdd(reinterpret_cast<unsigned long long*>(&found->chunks), static_cast<unsigned long long>(chunks));
@@ -94,7 +95,7 @@ class DeviceMatrix {
         exponents_(torch::stable::new_empty(values, {n_targets}, ScalarType::Int)) {
     refuse_capture(op, device);
     fill_bytes(device, exponents_.mutable_data_ptr(), 0x80, n_targets * sizeof(int));
-    Tensor report = torch::stable::new_empty(values, {4}, ScalarType::Long);
+    Tensor report = torch::stable::new_empty(values, {sizeof(Inspection) / sizeof(int64_t)}, ScalarType::Long);
     auto* on_device = static_cast<Inspection*>(report.mutable_data_ptr());
     fill_bytes(device, on_device, 0, sizeof(Inspection));
     launch(device, inspect_columns<T, Row>, {elementwise(device, columns_.n_records), kThreads}, columns_, on_device);
@@ -103,8 +104,9 @@ class DeviceMatrix {
     Inspection found{};
     check_cuda(cudaMemcpyAsync(&found, on_device, sizeof(found), cudaMemcpyDeviceToHost, device.stream()), op);
     check_cuda(cudaStreamSynchronize(device.stream()), op);
-    if (found.bad_offsets)
-      fail(op, "indptr", "expected non-decreasing offsets from 0 to ", columns_.nnz, ", got others");
+    const bool none = columns_.n_records == 0 && columns_.nnz != 0;
+    if (found.bad_ends || none) fail(op, "indptr", "expected to run from 0 to ", columns_.nnz, ", got other ends");
+    if (found.bad_offsets) fail(op, "indptr", "expected non-decreasing offsets, got a decrease");
     if (found.bad_rows) fail(op, "rows", "expected 0 <= row < ", n_targets, ", got a row outside");
     if (found.bad_values) fail(op, "values", "expected finite numbers, got NaN or an infinity");
     if (found.chunks > 0) list_long(device, found.chunks);
