@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What `make test` runs of the CUDA kernels, on the CPU; `make cuda-emulate` runs all, in twenty minutes.
+EMULATED := $(patsubst %,tests/cuda/test_cuda_%.py,hard_concrete penalties gated_weight gated_totals)
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find csrc -type f) setup.py cuda_toolkit.py pyproject.toml
 
@@ -16,6 +18,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python tests/cuda/check.py --optional
+	tests/cuda/run_emulated.sh $(BIN)/python $(EMULATED)
 	$(BIN)/python -m pytest
 
 # Compiles and links the CUDA sources for the default architectures; needs nvcc, no GPU and no CUDA build of torch.
@@ -35,7 +38,7 @@ lint: $(STAMP)
 	$(BIN)/python -m pip install -q -e .[lint] --no-build-isolation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+	$(BIN)/clang-format --dry-run -Werror $(shell find csrc tests/cuda -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 # The op and packer tests under AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own.
 sanitize: $(STAMP)
