@@ -1,4 +1,4 @@
-"""How the CUDA passes over a matrix are laid out, checked in plain C++ on a CPU: tests/cuda/calibration_plan_test.cpp."""
+"""How the CUDA passes over a matrix are laid out, checked in plain C++: tests/cuda/calibration_plan_test.cpp."""
 
 import os
 import shutil

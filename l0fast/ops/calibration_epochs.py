@@ -74,8 +74,8 @@ def calibration_epochs_(
 
     Raises:
         TypeError, ValueError: an argument of another type, dtype, device, shape or range, by name.
-        RuntimeError: an index in indptr or rows is out of order or range; on CUDA also a value that is not finite, and a
-            stream that is being captured.
+        RuntimeError: an index in indptr or rows is out of order or range; on CUDA also a value that is not finite, and
+            a stream that is being captured.
 
     Source: DESIGN 3 and 6; Adam: Kingma, Ba 2015, algorithm 1.
     """

@@ -62,8 +62,8 @@ def gated_totals(
 
     Raises:
         TypeError, ValueError: an argument of another type, dtype, device, shape or range, by name.
-        RuntimeError: an index in indptr or rows is out of order or range; on CUDA also a value that is not finite, and a
-            stream that is being captured.
+        RuntimeError: an index in indptr or rows is out of order or range; on CUDA also a value that is not finite, and
+            a stream that is being captured.
 
     Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), section 2.2; DESIGN 3.
     """
