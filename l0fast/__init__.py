@@ -2,8 +2,9 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import pruning
+from . import activity, pruning
 from ._finite import check_finite
+from .activity import L0Activation, collect_regularization_losses, l0_regularizer
 from .calibration import SparseCalibrationWeights
 from .compat import install_as_l0
 from .distributions import HardConcrete
@@ -49,6 +50,7 @@ __all__ = [
     "FeatureGate",
     "HardConcrete",
     "HybridGate",
+    "L0Activation",
     "L0Conv1d",
     "L0Conv2d",
     "L0Conv3d",
@@ -63,9 +65,11 @@ __all__ = [
     "SparseL0Linear",
     "SparseMLP",
     "TemperatureScheduler",
+    "activity",
     "batch_gates",
     "calibration_epochs_",
     "check_finite",
+    "collect_regularization_losses",
     "compute_l0_penalty",
     "compute_l0l2_penalty",
     "compute_l2_penalty",
@@ -77,6 +81,7 @@ __all__ = [
     "install_as_l0",
     "l0_penalties",
     "l0_penalty",
+    "l0_regularizer",
     "prune_model",
     "pruning",
     "update_temperatures",

@@ -1,0 +1,87 @@
+"""Gates on the features of a layer's input."""
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from .._checks import as_probability, as_size
+from ..distributions import HardConcrete
+from .regularizer import PAPER_TEMPERATURE, Regularized, as_scale
+
+
+class L0Activation(Regularized):
+    """``y = x * z`` with a Hard Concrete gate for each feature of x: dropout that learns what to drop for good.
+
+    In training one draw of the gates serves the whole batch; in evaluation the gates are deterministic.
+
+    Args:
+        n_features: D.
+        reg_const: price of an open gate in :meth:`regularization_loss`, finite and at least 0.
+        feature_dim: the dimension of x that has the features: -1 for x [..., D], 0 for x [D, ...].
+        temperature: beta of the gates, above 0.
+        init_sparsity: initial ``1 - sigmoid(qz_logits)``, in [0, 1].
+        seed: with a number every draw follows from it and from how many draws there were; None takes torch's generator.
+        device, dtype: of the gates.
+
+    Attributes:
+        gates: :class:`l0fast.HardConcrete` [D].
+        draws: how many times a seeded module has drawn; set it to 0 to have the same noise again.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range, by name.
+
+    Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), section 2.2, on activities in place of weights.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        reg_const: float = 1.0,
+        feature_dim: int = -1,
+        *,
+        temperature: float = PAPER_TEMPERATURE,
+        init_sparsity: float = 0.5,
+        seed: int | None = None,
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        keep = 1 - as_probability("init_sparsity", init_sparsity)
+        placed = {"device": device, "dtype": dtype}
+        self.gates = HardConcrete(as_size("n_features", n_features), temperature=temperature, init_mean=keep, **placed)
+        self.reg_const = as_scale("reg_const", reg_const)
+        if isinstance(feature_dim, bool) or not isinstance(feature_dim, int):
+            raise TypeError(f"feature_dim: expected an int, got {feature_dim!r}")
+        self.feature_dim = feature_dim
+        self.seed = None if seed is None else as_size("seed", seed, least=0)
+        self.draws = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """y, of the shape of x.
+
+        Raises:
+            TypeError: x is no tensor. ValueError: x has another number of features, or no such dimension.
+        """
+        dim = self._checked_dim(x)
+        if self.seed is None or not self.training:
+            return self.gates.masked(x, dim)
+        z = ops.hard_concrete(
+            self.gates.qz_logits,
+            torch.tensor([self.seed], device=x.device),
+            stream=self.draws,
+            uniform_eps=self.gates._UNIFORM_EPS,
+            **self.gates._gate_options(),
+        )
+        self.draws += 1
+        return x * z.view([-1 if d == dim else 1 for d in range(x.dim())])
+
+    def _checked_dim(self, x: Tensor) -> int:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x: expected a torch.Tensor, got {type(x).__name__}")
+        n = self.gates.qz_logits.numel()
+        if not -x.dim() <= self.feature_dim < x.dim() or x.shape[self.feature_dim] != n:
+            raise ValueError(f"x: expected {n} features along dimension {self.feature_dim}, got {list(x.shape)}")
+        return self.feature_dim % x.dim()
+
+    def extra_repr(self) -> str:
+        return f"reg_const={self.reg_const}, feature_dim={self.feature_dim}, seed={self.seed}"
