@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -149,3 +150,20 @@ def test_every_example_is_tested_and_listed():
     tests, listed = Path(__file__).read_text(), (ROOT / "examples" / "README.md").read_text()
     for name in EXAMPLES:
         assert f'run("{name}"' in tests and f"[`{name}`]({name})" in listed, name
+
+
+def test_autoencoder(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "autoencoder.png"
+    text = run("autoencoder.py", "--epochs", "25", "--out", str(picture))
+    pixels, code = numbers(r"pixels open: # of 64, code units open: # of 32", text)
+    assert 10 < pixels < 55 and 3 < code <= 32
+    error, blank = numbers(r"mean squared error #; of the mean image #", text)
+    assert error < blank / 2 and picture.stat().st_size > 10_000
+
+
+def test_autoencoder_on_images_of_a_file(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (200, 6, 6), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", x_train=images[:150], x_test=images[150:])
+    text = run("autoencoder.py", "--quick", "--data", str(tmp_path / "images.npz"))
+    assert numbers(r"pixels open: # of 36, code units open: # of 32", text)[0] > 0
