@@ -42,6 +42,11 @@ struct EpochArgs {
   int64_t n_records() const { return log_weight.dim() == 1 ? log_weight.size(0) : -1; }
   int64_t n_targets() const { return targets.dim() == 1 ? targets.size(0) : -1; }
 
+  Targets problem() const {
+    return {targets.const_data_ptr<double>(),  scales.const_data_ptr<double>(), omega.const_data_ptr<double>(),
+            optional_data<double>(tolerances), static_cast<Rho>(rho),           cap};
+  }
+
   void check(const char* op) const {
     check_gate(op, gate, {seed, first_epoch, first_index}, log_weight);
     checked_link(op, link);
@@ -79,5 +84,57 @@ struct EpochArgs {
     check_placed(op, "bias_exp_avg_sq", *bias_exp_avg_sq, 1, real());
   }
 };
+
+constexpr const char* kEpochsOp = "calibration_epochs_";
+
+// The op as the dispatcher calls it: arguments gathered and checked, then kRun. CPU and CUDA register it with theirs.
+template <Tensor (*kRun)(const EpochArgs&)>
+Tensor calibration_epochs_op(const Tensor& log_weight, const Tensor& log_alpha, const Tensor& weight_exp_avg,
+                             const Tensor& weight_exp_avg_sq, const Tensor& alpha_exp_avg,
+                             const Tensor& alpha_exp_avg_sq, const OptionalTensor& bias,
+                             const OptionalTensor& bias_exp_avg, const OptionalTensor& bias_exp_avg_sq,
+                             const Tensor& indptr, const Tensor& rows, const Tensor& values, const Tensor& targets,
+                             const Tensor& scales, const Tensor& omega, const OptionalTensor& tolerances,
+                             const OptionalTensor& anchor, int64_t rho, double cap, const Tensor& seed,
+                             int64_t first_epoch, int64_t epochs, int64_t first_index, int64_t link, bool gates,
+                             double temperature, double gamma, double zeta, double bound, double u_bound,
+                             double lambda_l0, double lambda_l2, double lr, double beta1, double beta2,
+                             double epsilon) {
+  const OptionalTensor some_seed = seed;
+  const EpochArgs args{log_weight,
+                       log_alpha,
+                       weight_exp_avg,
+                       weight_exp_avg_sq,
+                       alpha_exp_avg,
+                       alpha_exp_avg_sq,
+                       bias,
+                       bias_exp_avg,
+                       bias_exp_avg_sq,
+                       indptr,
+                       rows,
+                       values,
+                       targets,
+                       scales,
+                       omega,
+                       tolerances,
+                       anchor,
+                       rho,
+                       cap,
+                       some_seed,
+                       first_epoch,
+                       epochs,
+                       first_index,
+                       link,
+                       gates,
+                       {temperature, gamma, zeta, bound, u_bound, true},
+                       lambda_l0,
+                       lambda_l2,
+                       lr,
+                       beta1,
+                       beta2,
+                       epsilon};
+  args.check(kEpochsOp);
+  return kRun(args);
+}
 
 }  // namespace l0fast

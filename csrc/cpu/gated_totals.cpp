@@ -1,6 +1,5 @@
 #include <torch/csrc/stable/library.h>
 
-#include <tuple>
 #include <vector>
 
 #include "args/gated_totals.h"
@@ -97,48 +96,25 @@ Parameters<T> parameters(const GatedTotalsArgs& args) {
           args.gates};
 }
 
-}  // namespace
-
-std::tuple<Tensor, Tensor> gated_totals(const Tensor& log_weight, const Tensor& log_alpha, const Tensor& indptr,
-                                        const Tensor& rows, const Tensor& values, int64_t n_targets,
-                                        const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
-                                        int64_t link, bool gates, double temperature, double gamma, double zeta,
-                                        double bound, double u_bound, bool eval_temperature) {
-  const char* op = "gated_totals";
-  const GatedTotalsArgs args{log_weight, log_alpha, indptr,
-                             rows,       values,    {seed, stream, first_index},
-                             link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
-  args.check(op);
-  if (n_targets < 0) fail(op, "n_targets", "expected a count, got ", n_targets);
-  Tensor totals = torch::stable::empty({n_targets}, log_weight.scalar_type());
-  Tensor penalty = torch::stable::empty({}, log_weight.scalar_type());
-  with_real(log_weight, [&](auto zero) {
+TwoTensors run_forward(const GatedTotalsArgs& args, int64_t n_targets) {
+  Tensor totals = torch::stable::empty({n_targets}, args.log_weight.scalar_type());
+  Tensor penalty = torch::stable::empty({}, args.log_weight.scalar_type());
+  with_real(args.log_weight, [&](auto zero) {
     using T = decltype(zero);
-    with_columns<T>(op, indptr, rows, values, n_targets, [&](const auto& m) {
+    with_columns<T>("gated_totals", args.indptr, args.rows, args.values, n_targets, [&](const auto& m) {
       forward(parameters<T>(args), m, totals.mutable_data_ptr<T>(), penalty.mutable_data_ptr<T>());
     });
   });
   return {totals, penalty};
 }
 
-std::tuple<Tensor, Tensor> gated_totals_backward(const Tensor& grad_totals, const Tensor& grad_penalty,
-                                                 const Tensor& log_weight, const Tensor& log_alpha,
-                                                 const Tensor& indptr, const Tensor& rows, const Tensor& values,
-                                                 const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
-                                                 int64_t link, bool gates, double temperature, double gamma,
-                                                 double zeta, double bound, double u_bound, bool eval_temperature) {
-  const char* op = "gated_totals_backward";
-  const GatedTotalsArgs args{log_weight, log_alpha, indptr,
-                             rows,       values,    {seed, stream, first_index},
-                             link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
-  args.check(op);
-  args.check_gradients(op, grad_totals, grad_penalty);
-  const int64_t n_targets = grad_totals.size(0);
-  Tensor grad_log_weight = torch::stable::empty_like(log_weight);
-  Tensor grad_log_alpha = torch::stable::empty_like(log_alpha);
-  with_real(log_weight, [&](auto zero) {
+TwoTensors run_backward(const GatedTotalsArgs& args, const Tensor& grad_totals, const Tensor& grad_penalty) {
+  Tensor grad_log_weight = torch::stable::empty_like(args.log_weight);
+  Tensor grad_log_alpha = torch::stable::empty_like(args.log_alpha);
+  with_real(args.log_weight, [&](auto zero) {
     using T = decltype(zero);
-    with_columns<T>(op, indptr, rows, values, n_targets, [&](const auto& m) {
+    const int64_t n_targets = grad_totals.size(0);
+    with_columns<T>("gated_totals_backward", args.indptr, args.rows, args.values, n_targets, [&](const auto& m) {
       backward(parameters<T>(args), m, grad_totals.const_data_ptr<T>(), *grad_penalty.const_data_ptr<T>(),
                grad_log_weight.mutable_data_ptr<T>(), grad_log_alpha.mutable_data_ptr<T>());
     });
@@ -146,9 +122,11 @@ std::tuple<Tensor, Tensor> gated_totals_backward(const Tensor& grad_totals, cons
   return {grad_log_weight, grad_log_alpha};
 }
 
+}  // namespace
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
-  m.impl("gated_totals", TORCH_BOX(&gated_totals));
-  m.impl("gated_totals_backward", TORCH_BOX(&gated_totals_backward));
+  m.impl("gated_totals", TORCH_BOX(&gated_totals_op<&run_forward>));
+  m.impl("gated_totals_backward", TORCH_BOX(&gated_totals_backward_op<&run_backward>));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(l0fast, CompositeExplicitAutograd, m) {

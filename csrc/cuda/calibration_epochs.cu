@@ -59,15 +59,9 @@ class Engine {
   }
 
   Residuals<T> residuals() const {
-    const Targets targets{args_.targets.template const_data_ptr<double>(),
-                          args_.scales.template const_data_ptr<double>(),
-                          args_.omega.template const_data_ptr<double>(),
-                          optional_data<double>(args_.tolerances),
-                          static_cast<Rho>(args_.rho),
-                          args_.cap};
     const Bias<T> bias{optional_mutable_data<T>(args_.bias), optional_mutable_data<T>(args_.bias_exp_avg),
                        optional_mutable_data<T>(args_.bias_exp_avg_sq)};
-    return {targets,
+    return {args_.problem(),
             totals(),
             matrix_.exponents(),
             matrix_.bits(),
@@ -130,69 +124,25 @@ void run(const Device& device, DeviceMatrix<T, Row>& matrix, const EpochArgs& ar
   check_cuda(cudaStreamSynchronize(device.stream()), "calibration_epochs_");  // the graph goes when this returns
 }
 
-}  // namespace
-
-Tensor calibration_epochs_(const Tensor& log_weight, const Tensor& log_alpha, const Tensor& weight_exp_avg,
-                           const Tensor& weight_exp_avg_sq, const Tensor& alpha_exp_avg, const Tensor& alpha_exp_avg_sq,
-                           const std::optional<Tensor>& bias, const std::optional<Tensor>& bias_exp_avg,
-                           const std::optional<Tensor>& bias_exp_avg_sq, const Tensor& indptr, const Tensor& rows,
-                           const Tensor& values, const Tensor& targets, const Tensor& scales, const Tensor& omega,
-                           const std::optional<Tensor>& tolerances, const std::optional<Tensor>& anchor, int64_t rho,
-                           double cap, const Tensor& seed, int64_t first_epoch, int64_t epochs, int64_t first_index,
-                           int64_t link, bool gates, double temperature, double gamma, double zeta, double bound,
-                           double u_bound, double lambda_l0, double lambda_l2, double lr, double beta1, double beta2,
-                           double epsilon) {
-  const char* op = "calibration_epochs_";
-  const OptionalTensor some_seed = seed;
-  const EpochArgs args{log_weight,
-                       log_alpha,
-                       weight_exp_avg,
-                       weight_exp_avg_sq,
-                       alpha_exp_avg,
-                       alpha_exp_avg_sq,
-                       bias,
-                       bias_exp_avg,
-                       bias_exp_avg_sq,
-                       indptr,
-                       rows,
-                       values,
-                       targets,
-                       scales,
-                       omega,
-                       tolerances,
-                       anchor,
-                       rho,
-                       cap,
-                       some_seed,
-                       first_epoch,
-                       epochs,
-                       first_index,
-                       link,
-                       gates,
-                       {temperature, gamma, zeta, bound, u_bound, true},
-                       lambda_l0,
-                       lambda_l2,
-                       lr,
-                       beta1,
-                       beta2,
-                       epsilon};
-  args.check(op);
-  const Device device(log_weight);
-  Tensor metrics = torch::stable::new_empty(log_weight, {epochs, kMetrics}, ScalarType::Double);
-  if (epochs == 0) return metrics;
+Tensor run_epochs(const EpochArgs& args) {
+  const Device device(args.log_weight);
+  Tensor metrics = torch::stable::new_empty(args.log_weight, {args.epochs, kMetrics}, ScalarType::Double);
+  if (args.epochs == 0) return metrics;
   auto* out = metrics.mutable_data_ptr<double>();
   // All bits set is a NaN: what the epochs after a stop leave.
-  fill_bytes(device, out, 0xff, epochs * kMetrics * sizeof(double));
-  with_real(log_weight, [&](auto zero) {
+  fill_bytes(device, out, 0xff, args.epochs * kMetrics * sizeof(double));
+  with_real(args.log_weight, [&](auto zero) {
     using T = decltype(zero);
-    with_matrix<T>(op, device, indptr, rows, values, args.n_targets(),
+    with_matrix<T>(kEpochsOp, device, args.indptr, args.rows, args.values, args.n_targets(),
                    [&](auto& matrix) { run(device, matrix, args, out); });
   });
   return metrics;
 }
 
+}  // namespace
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, L0FAST_CUDA_KEY, m) {
-  m.impl("calibration_epochs_", TORCH_BOX(&calibration_epochs_));
+  m.impl("calibration_epochs_", TORCH_BOX(&calibration_epochs_op<&run_epochs>));
 }
 
 }  // namespace l0fast::cuda

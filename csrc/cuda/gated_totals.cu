@@ -95,59 +95,39 @@ void backward(const Device& device, DeviceMatrix<T, Row>& matrix, const GatedTot
   launch_gather(device, matrix.plan(), gather, static_cast<const Cursor*>(place.const_data_ptr()), finish);
 }
 
-}  // namespace
-
-std::tuple<Tensor, Tensor> gated_totals(const Tensor& log_weight, const Tensor& log_alpha, const Tensor& indptr,
-                                        const Tensor& rows, const Tensor& values, int64_t n_targets,
-                                        const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
-                                        int64_t link, bool gates, double temperature, double gamma, double zeta,
-                                        double bound, double u_bound, bool eval_temperature) {
-  const char* op = "gated_totals";
-  const GatedTotalsArgs args{log_weight, log_alpha, indptr,
-                             rows,       values,    {seed, stream, first_index},
-                             link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
-  args.check(op);
-  if (n_targets < 0) fail(op, "n_targets", "expected a count, got ", n_targets);
-  const Device device(log_weight);
-  Tensor totals = torch::stable::new_empty(log_weight, {n_targets}, log_weight.scalar_type());
-  Tensor penalty = torch::stable::new_empty(log_weight, {}, log_weight.scalar_type());
-  with_real(log_weight, [&](auto zero) {
+TwoTensors run_forward(const GatedTotalsArgs& args, int64_t n_targets) {
+  const Device device(args.log_weight);
+  Tensor totals = torch::stable::new_empty(args.log_weight, {n_targets}, args.log_weight.scalar_type());
+  Tensor penalty = torch::stable::new_empty(args.log_weight, {}, args.log_weight.scalar_type());
+  with_real(args.log_weight, [&](auto zero) {
     using T = decltype(zero);
-    with_matrix<T>(op, device, indptr, rows, values, n_targets,
+    with_matrix<T>("gated_totals", device, args.indptr, args.rows, args.values, n_targets,
                    [&](auto& matrix) { forward(device, matrix, args, totals); });
-    const T* a = log_alpha.const_data_ptr<T>();
-    for_each_sum<T>(device, log_alpha.numel(), SumActive<T>{a, args.gate.params<T>()}, penalty, a);
+    const T* a = args.log_alpha.const_data_ptr<T>();
+    for_each_sum<T>(device, args.log_alpha.numel(), SumActive<T>{a, args.gate.params<T>()}, penalty, a);
   });
   return {totals, penalty};
 }
 
-std::tuple<Tensor, Tensor> gated_totals_backward(const Tensor& grad_totals, const Tensor& grad_penalty,
-                                                 const Tensor& log_weight, const Tensor& log_alpha,
-                                                 const Tensor& indptr, const Tensor& rows, const Tensor& values,
-                                                 const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
-                                                 int64_t link, bool gates, double temperature, double gamma,
-                                                 double zeta, double bound, double u_bound, bool eval_temperature) {
-  const char* op = "gated_totals_backward";
-  const GatedTotalsArgs args{log_weight, log_alpha, indptr,
-                             rows,       values,    {seed, stream, first_index},
-                             link,       gates,     {temperature, gamma, zeta, bound, u_bound, eval_temperature}};
-  args.check(op);
-  args.check_gradients(op, grad_totals, grad_penalty);
-  const Device device(log_weight);
-  Tensor grad_log_weight = torch::stable::empty_like(log_weight);
-  Tensor grad_log_alpha = torch::stable::empty_like(log_alpha);
-  with_real(log_weight, [&](auto zero) {
+TwoTensors run_backward(const GatedTotalsArgs& args, const Tensor& grad_totals, const Tensor& grad_penalty) {
+  const Device device(args.log_weight);
+  Tensor grad_log_weight = torch::stable::empty_like(args.log_weight);
+  Tensor grad_log_alpha = torch::stable::empty_like(args.log_alpha);
+  with_real(args.log_weight, [&](auto zero) {
     using T = decltype(zero);
-    with_matrix<T>(op, device, indptr, rows, values, grad_totals.size(0), [&](auto& matrix) {
+    const int64_t n_targets = grad_totals.size(0);
+    with_matrix<T>("gated_totals_backward", device, args.indptr, args.rows, args.values, n_targets, [&](auto& matrix) {
       backward(device, matrix, args, grad_totals, grad_penalty, grad_log_weight, grad_log_alpha);
     });
   });
   return {grad_log_weight, grad_log_alpha};
 }
 
+}  // namespace
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, L0FAST_CUDA_KEY, m) {
-  m.impl("gated_totals", TORCH_BOX(&gated_totals));
-  m.impl("gated_totals_backward", TORCH_BOX(&gated_totals_backward));
+  m.impl("gated_totals", TORCH_BOX(&gated_totals_op<&run_forward>));
+  m.impl("gated_totals_backward", TORCH_BOX(&gated_totals_backward_op<&run_backward>));
 }
 
 }  // namespace l0fast::cuda
