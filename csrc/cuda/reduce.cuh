@@ -78,9 +78,9 @@ __device__ __forceinline__ bool arrive_last(unsigned* finished, unsigned blocks)
 }
 
 // The sum of what the blocks left, one number each, in their order: in thread 0.
-__device__ __forceinline__ double sum_of_blocks(const volatile double* sums, unsigned blocks) {
+__device__ __forceinline__ double sum_of_blocks(const volatile double* sums, int64_t blocks) {
   double own = 0;
-  for (unsigned b = threadIdx.x; b < blocks; b += blockDim.x) own += sums[b];
+  for (int64_t b = threadIdx.x; b < blocks; b += blockDim.x) own += sums[b];
   return block_sum(own);
 }
 
