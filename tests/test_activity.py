@@ -45,7 +45,10 @@ def test_seed_gives_the_same_noise_at_each_construction():
     draws = [first(x) for _ in range(2)]
     assert torch.equal(draws[0], second(x)) and torch.equal(draws[1], second(x))
     assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], L0Activation(50, seed=4)(x))
-    first.draws = 0
+    resumed = L0Activation(50, seed=3)
+    resumed.load_state_dict(first.state_dict())
+    assert torch.equal(first(x), resumed(x))
+    first.draws.zero_()
     assert torch.equal(draws[0], first(x))
     state = torch.get_rng_state()
     first(x)
@@ -63,12 +66,13 @@ def test_without_seed_torch_governs():
 def test_activation_in_evaluation():
     layer, x = L0Activation(5, seed=1).eval(), torch.randn(3, 5)
     torch.testing.assert_close(layer(x).double(), x.double() * gate_of(layer.gates), rtol=1e-6, atol=1e-7)
-    assert torch.equal(layer(x), layer(x)) and layer.draws == 0
+    assert torch.equal(layer(x), layer(x)) and not layer.draws
 
 
 def test_autocast_and_half_input():
-    assert L0Activation(5, seed=1)(torch.randn(3, 5, dtype=torch.bfloat16)).shape == (3, 5)
-    assert L0Activation(5)(torch.randn(3, 5, dtype=torch.bfloat16)).shape == (3, 5)
+    for seed in (1, None):
+        y = L0Activation(5, seed=seed)(torch.randn(3, 5, dtype=torch.bfloat16))
+        assert y.shape == (3, 5) and y.dtype == torch.bfloat16
 
 
 def test_regularizer_masks_and_prices():
@@ -149,7 +153,11 @@ def test_gates_close_under_their_price():
         (lambda: L0Activation(3, seed=-1), "seed: expected at least 0, got -1"),
         (lambda: L0Activation(3)(torch.ones(2, 4)), r"x: expected 3 features along dimension -1, got \[2, 4\]"),
         (lambda: L0Activation(3, feature_dim=2)(torch.ones(2, 3)), "x: expected 3 features along dimension 2"),
-        (lambda: L0Activation(3)([1, 2, 3]), "x: expected a torch.Tensor, got list"),
+        (lambda: L0Activation(3)([1, 2, 3]), "x: expected a floating torch.Tensor, got list"),
+        (
+            lambda: L0Activation(3)(torch.ones(2, 3, dtype=torch.int64)),
+            "x: expected a floating torch.Tensor, got torch.int64",
+        ),
         (lambda: l0_regularizer("a"), "scale: expected a number, got str"),
         (lambda: l0_regularizer(float("nan")), "scale: expected a finite non-negative number, got nan"),
         (lambda: l0_regularizer(1.0, scope=3), "scope: expected a str or None, got int"),

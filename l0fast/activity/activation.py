@@ -25,7 +25,8 @@ class L0Activation(Regularized):
 
     Attributes:
         gates: :class:`l0fast.HardConcrete` [D].
-        draws: how many times a seeded module has drawn; set it to 0 to have the same noise again.
+        draws: of a seeded module, how many times it has drawn: an int64 buffer, so that a resumed run goes on with new
+            noise; ``draws.zero_()`` has the same noise again.
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range, by name.
@@ -54,30 +55,38 @@ class L0Activation(Regularized):
             raise TypeError(f"feature_dim: expected an int, got {feature_dim!r}")
         self.feature_dim = feature_dim
         self.seed = None if seed is None else as_size("seed", seed, least=0)
-        self.draws = 0
+        if self.seed is not None:
+            self.register_buffer("draws", torch.zeros((), dtype=torch.int64, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        """y, of the shape of x.
+        """y, of the shape and dtype of x.
 
         Raises:
-            TypeError: x is no tensor. ValueError: x has another number of features, or no such dimension.
+            TypeError: x is no floating tensor. ValueError: x has another number of features, or no such dimension.
         """
         dim = self._checked_dim(x)
         if self.seed is None or not self.training:
-            return self.gates.masked(x, dim)
+            same = x.dtype == self.gates.qz_logits.dtype
+            return self.gates.masked(x, dim) if same else self._times(x, self.gates(), dim)
         z = ops.hard_concrete(
             self.gates.qz_logits,
             torch.tensor([self.seed], device=x.device),
-            stream=self.draws,
+            stream=int(self.draws),
             uniform_eps=self.gates._UNIFORM_EPS,
             **self.gates._gate_options(),
         )
         self.draws += 1
-        return x * z.view([-1 if d == dim else 1 for d in range(x.dim())])
+        return self._times(x, z, dim)
+
+    @staticmethod
+    def _times(x: Tensor, z: Tensor, dim: int) -> Tensor:
+        """In the dtype of x, as dropout has it: under autocast the gates may be more precise than the activity."""
+        return x * z.to(x.dtype).view([-1 if d == dim else 1 for d in range(x.dim())])
 
     def _checked_dim(self, x: Tensor) -> int:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"x: expected a torch.Tensor, got {type(x).__name__}")
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"x: expected a floating torch.Tensor, got {got}")
         n = self.gates.qz_logits.numel()
         if not -x.dim() <= self.feature_dim < x.dim() or x.shape[self.feature_dim] != n:
             raise ValueError(f"x: expected {n} features along dimension {self.feature_dim}, got {list(x.shape)}")

@@ -89,9 +89,9 @@ class L0Dense(nn.Module):
         weight, bias = self.masked()
         self.train(training)
         linear = nn.Linear(self.in_features, self.out_features, bias=bias is not None, device="meta")
-        linear.weight = nn.Parameter(weight.detach().clone())
+        linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=self.weight.requires_grad)
         if bias is not None:
-            linear.bias = nn.Parameter(bias.detach().clone())
+            linear.bias = nn.Parameter(bias.detach().clone(), requires_grad=self.bias.requires_grad)
         if self.activation is None:
             return linear.eval()
         follows = self.activation if isinstance(self.activation, nn.Module) else _Function(self.activation)

@@ -47,8 +47,11 @@ class TensorRegularizer(Regularized):
     and device, and are made at the first call or by :meth:`build`. An optimizer made before that misses them.
     """
 
-    def __init__(self, scale: float, temperature: float, init_sparsity: float):
+    def __init__(self, scale: float, scope: str | None, temperature: float, init_sparsity: float):
         super().__init__()
+        if scope is not None and not isinstance(scope, str):
+            raise TypeError(f"scope: expected a str or None, got {type(scope).__name__}")
+        self.scope = scope
         self.reg_const = as_scale("scale", scale)
         self.temperature, self.init_sparsity = temperature, init_sparsity
         self._made(torch.empty(1, device="meta"))  # checks the options before there is a tensor
@@ -94,7 +97,7 @@ class TensorRegularizer(Regularized):
         return super().get_l0_penalty()
 
     def extra_repr(self) -> str:
-        return f"scale={self.reg_const}"
+        return f"scale={self.reg_const}" + ("" if self.scope is None else f", scope={self.scope!r}")
 
 
 def l0_regularizer(
@@ -104,7 +107,7 @@ def l0_regularizer(
 
     Args:
         scale: price of an open gate, finite and at least 0.
-        scope: a name to tell it by, in messages and in :func:`repr`; torch names modules by their place.
+        scope: a name that :func:`repr` shows; torch names modules by their place.
         temperature: beta of the gates, above 0.
         init_sparsity: initial ``1 - sigmoid(qz_logits)``, in [0, 1].
 
@@ -116,11 +119,7 @@ def l0_regularizer(
 
     Source: Louizos, Welling, Kingma 2018 (arXiv 1712.01312), section 2.2.
     """
-    if scope is not None and not isinstance(scope, str):
-        raise TypeError(f"scope: expected a str or None, got {type(scope).__name__}")
-    regularizer = TensorRegularizer(scale, temperature, init_sparsity)
-    regularizer.scope = scope
-    return regularizer
+    return TensorRegularizer(scale, scope, temperature, init_sparsity)
 
 
 def collect_regularization_losses(model: nn.Module) -> list[Tensor]:
