@@ -13,9 +13,9 @@ from .layout import Layout, per_weight
 def open_gates(group: Group, shape: dict, link: Link | None = None) -> Tensor:
     """sum p over the gates, a differentiable scalar: one call of an op, without a copy in float32 and float64.
 
-    link: of the last forward; where it fits, the gradient is computed along with that of the forward.
+    link: of the last forward, where it fits: the gradient is then computed along with that of the forward.
     """
-    if link is not None and _linked.eager() and link.fits(group, shape):
+    if link is not None:
         with torch.no_grad():
             value = open_gates(group, shape)
         return _linked.penalty(value, link.tensor)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .. import constants as c
-from .. import ops, reference
+from .. import _linked, ops, reference
 from .._checks import as_flag, as_probability, as_real, positive
 from ..ops._common import sum_dtype
 from . import fused
@@ -170,9 +170,12 @@ class L0Regularizer(nn.Module):
 
     def _take_link(self, group: Group) -> fused.Link | None:
         """Once: what it was made of takes memory until then."""
-        fitting = [link for link in self._links if torch.is_grad_enabled() and link.fits(group, self._shape())]
-        self._links = [link for link in self._links if link not in fitting]
-        return fitting[0] if fitting else None
+        if not _linked.eager():  # first: torch.compile would guard on the list
+            return None
+        for place, link in enumerate(self._links):
+            if link.fits(group, self._shape()):
+                return self._links.pop(place)
+        return None
 
     def _call_per_example(self, args: tuple, kwargs: dict):
         per_example.check_exact(self.module)
@@ -189,8 +192,8 @@ class L0Regularizer(nn.Module):
 
     def _groups(self) -> list[Group]:
         """The gated parameters by dtype, device and kind of layout, as they are now."""
-        alpha, weight = self.log_alpha.get_parameter, self.module.get_parameter
-        return grouped((name, layout, alpha(name), weight(name)) for name, layout in self._layouts.items())
+        items = self._layouts.items()
+        return grouped((name, layout, _found(self.log_alpha, name), _found(self.module, name)) for name, layout in items)
 
     def _shape(self) -> dict[str, float]:
         return {
@@ -311,6 +314,12 @@ def _register(root: nn.Module, name: str, parameter: nn.Parameter) -> None:
             root.add_module(part, nn.Module())
         root = root._modules[part]
     root.register_parameter(last, parameter)
+
+
+def _found(root: nn.Module, name: str) -> Tensor:
+    """What lies there now: torch.func puts tensors in the place of parameters, which get_parameter refuses."""
+    path, _, last = name.rpartition(".")
+    return getattr(root.get_submodule(path), last)
 
 
 def _draw_seed(device: torch.device) -> Tensor:
