@@ -74,7 +74,9 @@ def test_float32_and_16_bits(monkeypatch, decay):
         torch.testing.assert_close(output.double(), expected, rtol=error, atol=error)
         torch.testing.assert_close(penalty.double(), truth, rtol=error, atol=error)
         for name, grad in gradients(output.float().square().sum() + penalty, narrow).items():
-            torch.testing.assert_close(grad.double(), grads[name], rtol=4 * error, atol=2 * error * grads[name].abs().max())
+            torch.testing.assert_close(
+                grad.double(), grads[name], rtol=4 * error, atol=2 * error * grads[name].abs().max()
+            )
 
 
 def test_one_launch_for_all_gates(monkeypatch, native):
@@ -112,7 +114,11 @@ def test_arguments_and_outputs_pass_through():
             return {"sum": (x * self.weight * scale).sum(), "more": more, "others": others}
 
     out = L0Regularizer(Module(), 1.0).eval()(torch.ones(2), "a", None, scale=3, flag=True)
-    assert out["sum"].item() == pytest.approx(6, rel=0.2) and out["more"] == ("a", None) and out["others"] == {"flag": True}
+    assert (
+        out["sum"].item() == pytest.approx(6, rel=0.2)
+        and out["more"] == ("a", None)
+        and out["others"] == {"flag": True}
+    )
 
 
 def test_counts():
@@ -145,7 +151,9 @@ def test_evaluation_has_exact_zeros_and_ones():
     assert z[0, 0] == 0 and z[0, 1] == 1
     wrapped = L0Regularizer(nn.Linear(2, 1, bias=False), 1.0, init="constant", eval_temperature=False).eval()
     z = wrapped.masked_parameters()["weight"] / wrapped.module.weight
-    torch.testing.assert_close(z, torch.full((1, 2), 0.8 * 1.2 - 0.1))  # the original authors': sigmoid(log_alpha) = 0.8
+    torch.testing.assert_close(
+        z, torch.full((1, 2), 0.8 * 1.2 - 0.1)
+    )  # the original authors': sigmoid(log_alpha) = 0.8
 
 
 def test_constrain_and_reset():
@@ -158,7 +166,9 @@ def test_constrain_and_reset():
     wrapped.reset_parameters(weights=False)
     assert (wrapped.module[0].weight == 9).all()
     start = wrapped.log_alpha.get_parameter("0.weight")
-    assert start.mean().item() == pytest.approx(math.log(4), abs=2e-3) and start.std().item() == pytest.approx(0.01, rel=0.1)
+    assert start.mean().item() == pytest.approx(math.log(4), abs=2e-3) and start.std().item() == pytest.approx(
+        0.01, rel=0.1
+    )
     wrapped.reset_parameters()
     assert wrapped.module[0].weight.abs().max() < 1 and (wrapped.module[1].weight == 1).all()
 
@@ -227,7 +237,7 @@ def test_prune_and_materialize():
 def test_materialize_refuses_what_it_would_lose():
     wrapped = L0Regularizer(mlp(), 1.0)
     wrapped.register_forward_hook(lambda module, args, output: output + 1)
-    with pytest.raises(ValueError, match="the model itself.*hooks"):
+    with pytest.raises(ValueError, match=r"the model itself.*hooks"):
         l0fast.pruning.materialize(wrapped)
 
     class Own(L0Regularizer):

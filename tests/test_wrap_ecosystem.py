@@ -12,7 +12,7 @@ from torch import multiprocessing, nn
 from wrap_models import MODELS, SEED, Tied, first, fix_noise, gates_in_torch, gradients, make, mlp, scatter
 
 from l0fast import L0Regularizer
-from l0fast.wrap import regularizer
+from l0fast.wrap import base
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -193,7 +193,7 @@ def process(rank, file, results):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     try:
-        draw, regularizer._draw_seed = regularizer._draw_seed, lambda device: SEED
+        draw, base._draw_seed = base._draw_seed, lambda device: SEED
         wrapped = make_parallel()
         parallel = nn.parallel.DistributedDataParallel(wrapped)
         x = examples()[4 * rank : 4 * rank + 4]
@@ -201,7 +201,7 @@ def process(rank, file, results):
             parallel.zero_grad()
             loss_of(parallel, wrapped, x).backward()
         torch.save([p.grad for p in wrapped.parameters()], f"{results}/grads{rank}.pt")
-        regularizer._draw_seed = draw
+        base._draw_seed = draw
         optimizer = torch.optim.Adam(wrapped.parameters(), lr=0.01)
         torch.manual_seed(rank)  # noise of their own
         for _ in range(3):
@@ -221,9 +221,7 @@ def test_two_processes(monkeypatch, tmp_path):
     wrapped = make_parallel()
     loss_of(wrapped, wrapped, examples()).backward()
     for rank in range(2):
-        for (name, p), grad in zip(
-            wrapped.named_parameters(), torch.load(tmp_path / f"grads{rank}.pt"), strict=True
-        ):
+        for (name, p), grad in zip(wrapped.named_parameters(), torch.load(tmp_path / f"grads{rank}.pt"), strict=True):
             torch.testing.assert_close(grad, p.grad, rtol=1e-7, atol=1e-12, msg=name)
     one, other = (torch.load(tmp_path / f"trained{rank}.pt") for rank in range(2))
     for name, p in wrapped.named_parameters():

@@ -152,7 +152,7 @@ def test_a_weight_changed_before_backward_is_an_error():
     loss = output(wrapped)
     with torch.no_grad():
         wrapped.module.weight.mul_(2)
-    with pytest.raises(RuntimeError, match="changed in place|modified by an inplace"):
+    with pytest.raises(RuntimeError, match=r"changed in place|modified by an inplace"):
         loss.backward()
 
 

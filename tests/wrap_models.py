@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from l0fast import L0Regularizer, reference
-from l0fast.wrap import regularizer
+from l0fast.wrap import base
 
 SEED = torch.tensor([987654321987654321])
 
@@ -72,14 +72,16 @@ def scatter(wrapped: L0Regularizer) -> L0Regularizer:
 
 
 def fix_noise(monkeypatch, seed: Tensor = SEED) -> None:
-    monkeypatch.setattr(regularizer, "_draw_seed", lambda device: seed)
+    monkeypatch.setattr(base, "_draw_seed", lambda device: seed)
 
 
 def gates_in_torch(wrapped: L0Regularizer, seed: Tensor | None) -> dict[str, Tensor]:
     """z of a wrapper with a gate per element, from the reference: one draw over all gates, in order."""
     named = dict(wrapped.log_alpha.named_parameters())
     flat = torch.cat([p.reshape(-1) for p in named.values()])
-    z = reference.hard_concrete(flat, seed, temperature=wrapped.temperature, gamma=wrapped.limit_a, zeta=wrapped.limit_b)
+    z = reference.hard_concrete(
+        flat, seed, temperature=wrapped.temperature, gamma=wrapped.limit_a, zeta=wrapped.limit_b
+    )
     parts = z.split([p.numel() for p in named.values()])
     return {name: part.view(p.shape) for (name, p), part in zip(named.items(), parts, strict=True)}
 

@@ -1,27 +1,25 @@
 """Any module with L0 gates on its parameters: the class of the wrapper that people know, on fused kernels."""
 
 import copy
-import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from .. import constants as c
-from .. import _linked, ops, reference
-from .._checks import as_flag, as_probability, as_real, positive
+from .. import ops, reference
+from .._checks import as_flag, as_probability, as_real
 from ..ops._common import sum_dtype
-from . import fused
+from . import base, fused
 from . import independent as per_example
-from .group import Group, grouped
+from .arguments import check_limits, price
 from .initial import LEAST, MOST, checked_choice, draw, open_rate
 from .layout import Layout, layout_of
 from .penalty import open_gates, regularization
 from .selection import choices, gated_entries
 
 
-class L0Regularizer(nn.Module):
+class L0Regularizer(base.GatedParameters):
     r"""A copy of a module whose parameters are multiplied by Hard Concrete gates in every forward.
 
     In training a gate is ``z = clamp(s (limit_b - limit_a) + limit_a, 0, 1)`` with
@@ -85,12 +83,12 @@ class L0Regularizer(nn.Module):
         eval_temperature: bool = True,
     ):
         super().__init__()
-        self.lam, self.weight_decay = _price("lam", lam), _price("weight_decay", weight_decay)
+        self.lam, self.weight_decay = price("lam", lam), price("weight_decay", weight_decay)
         self.temperature = temperature
         open_rate("droprate_init", droprate_init)
         self.droprate_init = droprate_init
         self.limit_a, self.limit_b, self.epsilon = as_real("limit_a", limit_a), as_real("limit_b", limit_b), epsilon
-        _check_limits(self.limit_a, self.limit_b, as_real("epsilon", epsilon))
+        check_limits(self.limit_a, self.limit_b, as_real("epsilon", epsilon))
         self.eval_temperature = as_flag("eval_temperature", eval_temperature)
         if isinstance(batch_dim, bool) or not isinstance(batch_dim, int):
             raise TypeError(f"batch_dim: expected an int, got {batch_dim!r}")
@@ -110,17 +108,8 @@ class L0Regularizer(nn.Module):
         self.module = copy.deepcopy(module)
         self.log_alpha = nn.Module()
         for entry, values in zip(entries, drawn, strict=True):
-            _register(self.log_alpha, entry.name, nn.Parameter(values))
+            base.register(self.log_alpha, entry.name, nn.Parameter(values))
         self.training = module.training  # train() would change a part that is in evaluation mode
-
-    @property
-    def temperature(self) -> float:
-        """beta, above 0; assigning another value takes effect at the next draw."""
-        return self._temperature
-
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        self._temperature = positive("temperature", value)
 
     @property
     def independent(self) -> bool:
@@ -147,61 +136,18 @@ class L0Regularizer(nn.Module):
             return self._call_per_example(args, kwargs)
         return functional_call(self.module, self.masked_parameters(), args, kwargs)
 
-    def masked_parameters(self) -> dict[str, Tensor]:
-        """``parameter * z`` by name, differentiable: with gates drawn now in training, without noise in evaluation."""
-        named: dict[str, Tensor] = {}
-        self._links = []
-        for group in self._groups():
-            named.update(zip(group.names, self._draw(group), strict=True))
-        return named
-
-    def _draw(self, group: Group, quiet: bool = False) -> Iterable[Tensor]:
-        """``parameter * z`` of a group, in one launch for all its gates."""
-        if quiet or not self.training:
-            seed, options = None, {"eval_temperature": self.eval_temperature, **self._shape()}
-        else:
-            seed, options = _draw_seed(group.log_alphas[0].device), {"uniform_eps": self.epsilon, **self._shape()}
-        if not group.elementwise:
-            return group.multiplied(ops.hard_concrete(group.flat(), seed, **options))
-        masked, link = fused.masked(group, seed, options)
-        if link is not None:
-            self._links.append(link)
-        return masked
-
-    def _take_link(self, group: Group) -> fused.Link | None:
-        """Once: what it was made of takes memory until then."""
-        if not _linked.eager():  # first: torch.compile would guard on the list
-            return None
-        for place, link in enumerate(self._links):
-            if link.fits(group, self._shape()):
-                return self._links.pop(place)
-        return None
-
     def _call_per_example(self, args: tuple, kwargs: dict):
         per_example.check_exact(self.module)
         batch = per_example.batch_size(args, self.batch_dim)
         options = {"uniform_eps": self.epsilon, **self._shape()}
         groups = self._groups()
-        gates = [ops.batch_gates(f, _draw_seed(f.device), batch, **options) for f in (g.flat() for g in groups)]
+        gates = [ops.batch_gates(f, base._draw_seed(f.device), batch, **options) for f in (g.flat() for g in groups)]
 
         def masked(gates: list[Tensor]) -> dict[str, Tensor]:
             pairs = zip(groups, gates, strict=True)
             return {n: v for group, z in pairs for n, v in zip(group.names, group.multiplied(z), strict=True)}
 
         return per_example.call(self.module, masked, gates, args, kwargs, self.batch_dim)
-
-    def _groups(self) -> list[Group]:
-        """The gated parameters by dtype, device and kind of layout, as they are now."""
-        items = self._layouts.items()
-        return grouped((name, layout, _found(self.log_alpha, name), _found(self.module, name)) for name, layout in items)
-
-    def _shape(self) -> dict[str, float]:
-        return {
-            "temperature": self._temperature,
-            "gamma": self.limit_a,
-            "zeta": self.limit_b,
-            "bound": c.LOG_ALPHA_BOUND,
-        }
 
     # -- penalties and counts ----------------------------------------------------------------------------------------
 
@@ -212,8 +158,8 @@ class L0Regularizer(nn.Module):
         the loss as it is; a weight decay of the optimizer would come on top.
         """
         groups = self._groups()
-        prices = (self.lam, self.weight_decay, self._shape())
-        return _total([regularization(group, *prices, self._take_link(group)) for group in groups])
+        arguments = (self.lam, self.weight_decay, self._shape())
+        return _total([regularization(group, *arguments, self._take_link(group)) for group in groups])
 
     def get_l0_penalty(self) -> Tensor:
         """Expected number of open gates, a differentiable scalar: what :func:`l0fast.compute_l0_penalty` adds up."""
@@ -234,10 +180,6 @@ class L0Regularizer(nn.Module):
     def get_sparsity(self) -> float:
         """``1 - count_l0() / gated_count()``: the expected share of gated weights that are 0, in [0, 1]."""
         return 1.0 - self.count_l0().item() / max(self.gated_count(), 1)
-
-    def gated_count(self) -> int:
-        """Number of weights that have a gate."""
-        return sum(self.module.get_parameter(name).numel() for name in self._layouts)
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -283,47 +225,8 @@ class L0Regularizer(nn.Module):
                 plain.get_parameter(name).copy_(values)
         return plain.eval()
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_links": []}  # a graph belongs to no copy
-
     def extra_repr(self) -> str:
         return f"lam={self.lam}, weight_decay={self.weight_decay}, temperature={self.temperature}"
-
-
-def _price(name: str, value) -> float:
-    number = as_real(name, value)
-    if not 0 <= number < math.inf:
-        raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
-    return number
-
-
-def _check_limits(limit_a: float, limit_b: float, epsilon: float) -> None:
-    if not -math.inf < limit_a < 0:
-        raise ValueError(f"limit_a: expected a negative number, got {limit_a}")
-    if not 1 < limit_b < math.inf:
-        raise ValueError(f"limit_b: expected a number above 1, got {limit_b}")
-    if not 0 <= epsilon < 0.5:
-        raise ValueError(f"epsilon: expected a number from 0 to below 1/2, got {epsilon}")
-
-
-def _register(root: nn.Module, name: str, parameter: nn.Parameter) -> None:
-    """The parameter under a dotted name: modules without anything of their own make the path."""
-    *path, last = name.split(".")
-    for part in path:
-        if part not in root._modules:
-            root.add_module(part, nn.Module())
-        root = root._modules[part]
-    root.register_parameter(last, parameter)
-
-
-def _found(root: nn.Module, name: str) -> Tensor:
-    """What lies there now: torch.func puts tensors in the place of parameters, which get_parameter refuses."""
-    path, _, last = name.rpartition(".")
-    return getattr(root.get_submodule(path), last)
-
-
-def _draw_seed(device: torch.device) -> Tensor:
-    return torch.randint(0, 2**63 - 1, (1,), device=device)
 
 
 def _total(terms: list[Tensor]) -> Tensor:
