@@ -40,6 +40,7 @@ from .penalties import (
     update_temperatures,
 )
 from .sparse import SparseL0Linear
+from .wrap import L0Regularizer
 
 try:
     __version__ = version("l0fast")
@@ -59,6 +60,7 @@ __all__ = [
     "L0Embedding",
     "L0Gate",
     "L0Linear",
+    "L0Regularizer",
     "PenaltyTracker",
     "SampleGate",
     "SparseCalibrationWeights",

@@ -12,6 +12,7 @@ from .. import _linked, ops
 from .._modules import checked_model
 from ..layers._base import GatedLayer
 from ..layers.depthwise import L0DepthwiseConv2d
+from ..wrap import L0Regularizer
 from .gated_modules import named_gated_modules, split_penalties
 from .temperature import TemperatureScheduler, update_temperatures
 from .tracker import PenaltyTracker
@@ -191,6 +192,8 @@ def get_sparsity_stats(model: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def _total_params(name: str, module: nn.Module) -> int | float:
+    if isinstance(module, L0Regularizer):
+        return module.gated_count()
     if isinstance(module, L0DepthwiseConv2d):  # l0-python finds no weight on it and counts channels
         return module.gates.qz_logits.numel()
     if hasattr(module, "weight"):

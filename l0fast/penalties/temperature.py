@@ -10,13 +10,14 @@ from torch import nn
 from .._checks import as_real, positive
 from .._modules import checked_model
 from ..distributions import HardConcrete
+from ..wrap import L0Regularizer
 
 GATE_ATTRIBUTES = ("weight_gates", "channel_gates", "gates")
 """Where layers keep their gates; those of other packages (l0-python's own) are found by these names."""
 
 
 def update_temperatures(model: nn.Module, temperature: float) -> None:
-    """Sets the temperature of every :class:`l0fast.HardConcrete` in the model.
+    """Sets the temperature of every :class:`l0fast.HardConcrete` and :class:`l0fast.L0Regularizer` in the model.
 
     So does it for whatever has a ``temperature`` under the names weight_gates, channel_gates or gates. The ``beta`` of
     SparseCalibrationWeights and SparseL0Linear stays, as in l0-python.
@@ -30,7 +31,7 @@ def update_temperatures(model: nn.Module, temperature: float) -> None:
     """
     temperature = positive("temperature", temperature)
     for module in checked_model(model).modules():
-        if isinstance(module, HardConcrete):
+        if isinstance(module, HardConcrete | L0Regularizer):
             module.temperature = temperature
         for name in GATE_ATTRIBUTES:
             gates = getattr(module, name, None)

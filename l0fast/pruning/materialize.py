@@ -16,6 +16,9 @@ from ..layers import (
     L0Linear,
 )
 from ..layers._base import GatedLayer
+from ..wrap import L0Regularizer
+
+GATED = (GatedLayer, L0Regularizer)
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -25,14 +28,15 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     """The model with an ordinary layer in place of every gated one: weight ``weight * z`` with deterministic gates z.
 
     L0Linear becomes nn.Linear, L0Conv1d/2d/3d and L0DepthwiseConv2d become nn.Conv1d/2d/3d, L0ConvTranspose2d becomes
-    nn.ConvTranspose2d and L0Embedding nn.Embedding. Biases (parameters shared with others included), geometry, dtype,
-    device, ``requires_grad`` and the names of the modules stay; a layer used in several places stays one layer. The
-    result computes exactly what the model computes in evaluation, and exports with torch.export and torch.onnx.
+    nn.ConvTranspose2d and L0Embedding nn.Embedding; an L0Regularizer becomes the module that it wraps. Biases
+    (parameters shared with others included), geometry, dtype, device, ``requires_grad`` and the names of the modules
+    stay; a layer used in several places stays one layer. The result computes exactly what the model computes in
+    evaluation, and exports with torch.export and torch.onnx.
 
     A gated weight that others share (tied embeddings) parts from them: they read it without gates, before and after.
 
     Args:
-        model: holds :class:`l0fast.layers.GatedLayer` modules at any depth, or is one.
+        model: holds :class:`l0fast.layers.GatedLayer` or :class:`l0fast.L0Regularizer` modules at any depth, or is one.
         inplace: False leaves the model as it is and works on a deep copy.
 
     Returns:
@@ -47,12 +51,12 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     for name, layer in model.named_modules():
-        if isinstance(layer, GatedLayer):
+        if isinstance(layer, GATED):
             _check_foldable(name or "the model itself", layer)
     if not inplace:
         model = copy.deepcopy(model)
     model.eval()
-    ordinary = {layer: _ordinary(layer) for layer in model.modules() if isinstance(layer, GatedLayer)}
+    ordinary = {layer: _ordinary(layer) for layer in model.modules() if isinstance(layer, GATED)}
     if model in ordinary:
         return ordinary[model]
     for parent in list(model.modules()):
@@ -84,11 +88,13 @@ def _check_foldable(name: str, layer: GatedLayer) -> None:
         raise ValueError(f"materialize: layer {name!r} ({kind}) has hooks; remove them first")
 
 
-def _known_base(layer: GatedLayer) -> type | None:
+def _known_base(layer: nn.Module) -> type | None:
     return next((base for base in BUILDERS if isinstance(layer, base)), None)
 
 
-def _ordinary(layer: GatedLayer) -> nn.Module:
+def _ordinary(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, L0Regularizer):
+        return BUILDERS[L0Regularizer](layer)
     layer.eval()
     weight = layer.masked_weight().detach().clone()
     made = BUILDERS[_known_base(layer)](layer)
@@ -133,5 +139,7 @@ BUILDERS: dict[type, Callable[[nn.Module], nn.Module]] = {
     L0DepthwiseConv2d: _depthwise,
     L0ConvTranspose2d: _conv(nn.ConvTranspose2d),
     L0Embedding: _embedding,
+    L0Regularizer: L0Regularizer.materialize,
 }
-"""What makes the ordinary layer, its parameters on the meta device: they are replaced, so none need be drawn."""
+"""What makes the ordinary layer, its parameters on the meta device: they are replaced, so none need be drawn. The
+wrapper makes its module with all parameters, which may be many."""
