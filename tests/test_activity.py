@@ -181,3 +181,22 @@ def test_compile_without_graph_breaks():
     x = torch.randn(2, 5)
     compiled = torch.compile(layer, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), layer(x))
+
+
+def test_materialize_and_prune():
+    torch.manual_seed(0)
+    dense = L0Dense(6, 4, torch.relu, kernel_regularizer=1e-2, bias_regularizer=1e-2)
+    model = nn.Sequential(L0Activation(6), dense, nn.Linear(4, 2))
+    for module in (model[0], dense.kernel_regularizer, dense.bias_regularizer):
+        nn.init.normal_(module.gates.qz_logits, std=3)
+    dense.weight.requires_grad_(False)
+    plain, x = l0fast.pruning.materialize(model), torch.randn(5, 6)
+    assert model.training and not any("gates" in name for name in plain.state_dict())
+    torch.testing.assert_close(plain(x), model.eval()(x))
+    assert not plain[1][0].weight.requires_grad and plain[1][0].bias.requires_grad
+    closed = dense.kernel_regularizer.gates.get_active_prob() <= 0.5
+    pruned = l0fast.prune_model(model, 0.5, inplace=False)
+    assert torch.equal(pruned[1].weight == 0, closed) and not (dense.weight == 0).any()
+    torch.testing.assert_close(pruned(x), model(x))
+    with pytest.raises(TypeError, match="materialize: '1' is an l0_regularizer"):
+        l0fast.pruning.materialize(nn.Sequential(nn.Linear(2, 2), l0_regularizer(1.0)))

@@ -1,7 +1,7 @@
 """Gates on the features of a layer's input."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import ops
 from .._checks import as_probability, as_size
@@ -92,5 +92,26 @@ class L0Activation(Regularized):
             raise ValueError(f"x: expected {n} features along dimension {self.feature_dim}, got {list(x.shape)}")
         return self.feature_dim % x.dim()
 
+    @torch.no_grad()
+    def materialize(self) -> nn.Module:
+        """A module that multiplies by the deterministic gates, fixed."""
+        training = self.gates.training
+        mask = self.gates.eval()().detach().clone()
+        self.gates.train(training)
+        return FixedMask(mask, self.feature_dim).eval()
+
     def extra_repr(self) -> str:
         return f"reg_const={self.reg_const}, feature_dim={self.feature_dim}, seed={self.seed}"
+
+
+class FixedMask(nn.Module):
+    """``y = x * mask`` along one dimension: an L0Activation whose gates have been fixed."""
+
+    def __init__(self, mask: Tensor, feature_dim: int):
+        super().__init__()
+        self.register_buffer("mask", mask)
+        self.feature_dim = feature_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        dim = self.feature_dim % x.dim()
+        return x * self.mask.to(x.dtype).view([-1 if d == dim else 1 for d in range(x.dim())])

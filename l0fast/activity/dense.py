@@ -97,6 +97,13 @@ class L0Dense(nn.Module):
         follows = self.activation if isinstance(self.activation, nn.Module) else _Function(self.activation)
         return nn.Sequential(linear, follows).eval()
 
+    @torch.no_grad()
+    def prune(self, threshold: float) -> None:
+        """Sets the parts of kernel and bias to 0 whose gate has P(z != 0) <= threshold."""
+        for tensor, regularizer in ((self.weight, self.kernel_regularizer), (self.bias, self.bias_regularizer)):
+            if regularizer is not None:
+                tensor.masked_fill_(regularizer.gates.get_active_prob() <= threshold, 0)
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 

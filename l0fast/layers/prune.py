@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .._checks import as_probability
+from ..activity import L0Dense
 from ..wrap import L0Regularizer
 from ._base import GatedLayer
 
@@ -15,7 +16,8 @@ def prune_model(model: nn.Module, threshold: float = 0.05, inplace: bool = True)
     """Puts the model into evaluation mode and sets the weights to 0 whose gate has P(z != 0) <= threshold.
 
     Args:
-        model: holds :class:`l0fast.layers.GatedLayer` modules or :class:`l0fast.L0Regularizer`, at any depth.
+        model: holds :class:`l0fast.layers.GatedLayer` modules, :class:`l0fast.L0Regularizer` or
+            :class:`l0fast.activity.L0Dense`, at any depth.
         threshold: probability in [0, 1].
         inplace: False prunes a deep copy and leaves the model as it is, its mode included.
 
@@ -45,6 +47,6 @@ def prune_model(model: nn.Module, threshold: float = 0.05, inplace: bool = True)
         if isinstance(layer, GatedLayer):
             closed = layer.gates.get_active_prob() <= threshold
             layer.weight.masked_fill_(layer.spread(closed), 0)
-        elif isinstance(layer, L0Regularizer):
+        elif isinstance(layer, L0Regularizer | L0Dense):
             layer.prune(threshold)
     return model

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from ..activity import L0Activation, L0Dense, TensorRegularizer
 from ..layers import (
     L0Conv1d,
     L0Conv2d,
@@ -18,7 +19,7 @@ from ..layers import (
 from ..layers._base import GatedLayer
 from ..wrap import L0Regularizer
 
-GATED = (GatedLayer, L0Regularizer)
+GATED = (GatedLayer, L0Regularizer, L0Dense, L0Activation)
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -28,7 +29,8 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     """The model with an ordinary layer in place of every gated one: weight ``weight * z`` with deterministic gates z.
 
     L0Linear becomes nn.Linear, L0Conv1d/2d/3d and L0DepthwiseConv2d become nn.Conv1d/2d/3d, L0ConvTranspose2d becomes
-    nn.ConvTranspose2d and L0Embedding nn.Embedding; an L0Regularizer becomes the module that it wraps. Biases
+    nn.ConvTranspose2d and L0Embedding nn.Embedding; an L0Regularizer becomes the module that it wraps,
+    an activity.L0Dense an nn.Linear and its activation, an L0Activation a fixed mask. Biases
     (parameters shared with others included), geometry, dtype, device, ``requires_grad`` and the names of the modules
     stay; a layer used in several places stays one layer. The result computes exactly what the model computes in
     evaluation, and exports with torch.export and torch.onnx.
@@ -44,7 +46,8 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
         layer in its place, also with ``inplace=True``.
 
     Raises:
-        TypeError: model is no module, or holds a gated layer whose forward is not one of l0fast's own.
+        TypeError: model is no module, or holds a gated layer whose forward is not one of l0fast's own, or an
+            l0_regularizer, which belongs to code that nobody here can read.
         ValueError: a gated layer carries hooks, which an ordinary layer would not run in the same way.
             Both name the layer, and are raised before anything is changed.
     """
@@ -53,6 +56,7 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     for name, layer in model.named_modules():
         if isinstance(layer, GATED):
             _check_foldable(name or "the model itself", layer)
+    _check_no_functional_gates(model)
     if not inplace:
         model = copy.deepcopy(model)
     model.eval()
@@ -88,13 +92,23 @@ def _check_foldable(name: str, layer: GatedLayer) -> None:
         raise ValueError(f"materialize: layer {name!r} ({kind}) has hooks; remove them first")
 
 
+def _check_no_functional_gates(model: nn.Module) -> None:
+    folded = {part for layer in model.modules() if isinstance(layer, L0Dense) for part in layer.modules()}
+    for name, module in model.named_modules():
+        if isinstance(module, TensorRegularizer) and module not in folded:
+            raise TypeError(
+                f"materialize: {name or 'the model itself'!r} is an l0_regularizer, expected gates of a layer: "
+                "put its masked tensor in place of the tensor first"
+            )
+
+
 def _known_base(layer: nn.Module) -> type | None:
     return next((base for base in BUILDERS if isinstance(layer, base)), None)
 
 
 def _ordinary(layer: nn.Module) -> nn.Module:
-    if isinstance(layer, L0Regularizer):
-        return BUILDERS[L0Regularizer](layer)
+    if not isinstance(layer, GatedLayer):
+        return BUILDERS[_known_base(layer)](layer)
     layer.eval()
     weight = layer.masked_weight().detach().clone()
     made = BUILDERS[_known_base(layer)](layer)
@@ -139,6 +153,8 @@ BUILDERS: dict[type, Callable[[nn.Module], nn.Module]] = {
     L0DepthwiseConv2d: _depthwise,
     L0ConvTranspose2d: _conv(nn.ConvTranspose2d),
     L0Embedding: _embedding,
+    L0Dense: L0Dense.materialize,
+    L0Activation: L0Activation.materialize,
     L0Regularizer: L0Regularizer.materialize,
 }
 """What makes the ordinary layer, its parameters on the meta device: they are replaced, so none need be drawn. The
