@@ -127,6 +127,16 @@ def test_select_samples():
     assert chosen > first + 2 and chosen > at_random
 
 
+def test_wrap_transformer():
+    text = run("wrap_transformer.py")
+    wrapped, plain = numbers(r"accuracy #%, of the plain module #%", text)
+    assert wrapped == plain > 93
+    zeros, count, used, heads = numbers(r"#% of # weights are 0, # of # heads in use", text)
+    assert zeros > 65 and count == 8768 and used < heads == 4
+    left = [float(x) for x in re.findall(r"(\d+) of 8768 weights expected open", text)]
+    assert left == sorted(left, reverse=True) and abs(left[-1] / 8768 - (1 - zeros / 100)) < 0.1
+
+
 def test_calibrate_survey():
     """About 4,500 records at 1.7 %: what l0-python reaches on this problem (shared figures, 1,000 epochs)."""
     words = run("calibrate_survey.py").split()
