@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import pruning
+from . import neuron, pruning
 from ._finite import check_finite
 from .calibration import SparseCalibrationWeights
 from .compat import install_as_l0
@@ -77,6 +77,7 @@ __all__ = [
     "install_as_l0",
     "l0_penalties",
     "l0_penalty",
+    "neuron",
     "prune_model",
     "pruning",
     "update_temperatures",

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..layers import (
     L0Conv1d,
@@ -16,7 +16,11 @@ from ..layers import (
     L0Linear,
 )
 from ..layers._base import GatedLayer
+from ..neuron import conv as neuron_conv
+from ..neuron import dense as neuron_dense
+from ..neuron._base import NeuronGatedLayer
 
+FOLDABLE = (GatedLayer, NeuronGatedLayer, neuron_dense.MAPDense, neuron_conv.MAPConv2d)
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
@@ -25,14 +29,16 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     """The model with an ordinary layer in place of every gated one: weight ``weight * z`` with deterministic gates z.
 
     L0Linear becomes nn.Linear, L0Conv1d/2d/3d and L0DepthwiseConv2d become nn.Conv1d/2d/3d, L0ConvTranspose2d becomes
-    nn.ConvTranspose2d and L0Embedding nn.Embedding. Biases (parameters shared with others included), geometry, dtype,
-    device, ``requires_grad`` and the names of the modules stay; a layer used in several places stays one layer. The
-    result computes exactly what the model computes in evaluation, and exports with torch.export and torch.onnx.
+    nn.ConvTranspose2d and L0Embedding nn.Embedding; the dense layers and convolutions of :mod:`l0fast.neuron` become
+    nn.Linear and nn.Conv2d, whose bias is gated where theirs is. Other biases (parameters shared with others included),
+    geometry, dtype, device, ``requires_grad`` and the names of the modules stay; a layer used in several places stays
+    one layer. The result computes exactly what the model computes in evaluation, and exports with torch.export and
+    torch.onnx.
 
     A gated weight that others share (tied embeddings) parts from them: they read it without gates, before and after.
 
     Args:
-        model: holds :class:`l0fast.layers.GatedLayer` modules at any depth, or is one.
+        model: holds gated layers of :mod:`l0fast.layers` or :mod:`l0fast.neuron` at any depth, or is one.
         inplace: False leaves the model as it is and works on a deep copy.
 
     Returns:
@@ -47,12 +53,12 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     for name, layer in model.named_modules():
-        if isinstance(layer, GatedLayer):
+        if isinstance(layer, FOLDABLE):
             _check_foldable(name or "the model itself", layer)
     if not inplace:
         model = copy.deepcopy(model)
     model.eval()
-    ordinary = {layer: _ordinary(layer) for layer in model.modules() if isinstance(layer, GatedLayer)}
+    ordinary = {layer: _ordinary(layer) for layer in model.modules() if isinstance(layer, FOLDABLE)}
     if model in ordinary:
         return ordinary[model]
     for parent in list(model.modules()):
@@ -62,7 +68,7 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     return model
 
 
-def _check_foldable(name: str, layer: GatedLayer) -> None:
+def _check_foldable(name: str, layer: nn.Module) -> None:
     """Refuses what would compute something else than the ordinary layer that takes its place."""
     base = _known_base(layer)
     kind = type(layer).__name__
@@ -84,21 +90,28 @@ def _check_foldable(name: str, layer: GatedLayer) -> None:
         raise ValueError(f"materialize: layer {name!r} ({kind}) has hooks; remove them first")
 
 
-def _known_base(layer: GatedLayer) -> type | None:
+def _known_base(layer: nn.Module) -> type | None:
     return next((base for base in BUILDERS if isinstance(layer, base)), None)
 
 
-def _ordinary(layer: GatedLayer) -> nn.Module:
+def _ordinary(layer: nn.Module) -> nn.Module:
     layer.eval()
-    weight = layer.masked_weight().detach().clone()
+    trained = layer.weights if isinstance(layer, NeuronGatedLayer) else layer.weight
+    weight, bias = (layer.masked_weight(), layer.bias) if isinstance(layer, GatedLayer) else layer.folded()
     made = BUILDERS[_known_base(layer)](layer)
-    made.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
-    if layer.bias is not None:
-        made.bias = layer.bias  # the very parameter: one that other modules share stays shared
+    made.weight = nn.Parameter(_own(weight), requires_grad=trained.requires_grad)
+    if isinstance(bias, nn.Parameter):
+        made.bias = bias  # the very parameter: one that other modules share stays shared
+    elif bias is not None:
+        made.bias = nn.Parameter(_own(bias), requires_grad=layer.bias.requires_grad)
     return made.eval()
 
 
-def _linear(layer: L0Linear) -> nn.Module:
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _linear(layer: nn.Module) -> nn.Module:
     return nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
 
 
@@ -113,7 +126,7 @@ def _conv(kind: type) -> Callable[[nn.Module], nn.Module]:
             dilation=layer.dilation,
             groups=layer.groups,
             bias=layer.bias is not None,
-            padding_mode=layer.padding_mode,
+            padding_mode=getattr(layer, "padding_mode", "zeros"),
             device="meta",
             **({"output_padding": layer.output_padding} if kind is nn.ConvTranspose2d else {}),
         )
@@ -133,5 +146,9 @@ BUILDERS: dict[type, Callable[[nn.Module], nn.Module]] = {
     L0DepthwiseConv2d: _depthwise,
     L0ConvTranspose2d: _conv(nn.ConvTranspose2d),
     L0Embedding: _embedding,
+    neuron_dense.L0Dense: _linear,
+    neuron_dense.MAPDense: _linear,
+    neuron_conv.L0Conv2d: _conv(nn.Conv2d),
+    neuron_conv.MAPConv2d: _conv(nn.Conv2d),
 }
 """What makes the ordinary layer, its parameters on the meta device: they are replaced, so none need be drawn."""
