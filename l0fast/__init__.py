@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import activity, pruning
+from . import activity, neuron, pruning
 from ._finite import check_finite
 from .activity import L0Activation, collect_regularization_losses, l0_regularizer
 from .calibration import SparseCalibrationWeights
@@ -84,6 +84,7 @@ __all__ = [
     "l0_penalties",
     "l0_penalty",
     "l0_regularizer",
+    "neuron",
     "prune_model",
     "pruning",
     "update_temperatures",

@@ -1,5 +1,6 @@
 """Every example runs and does what its docstring promises."""
 
+import json
 import os
 import re
 import subprocess
@@ -154,6 +155,51 @@ def test_calibrate_households():
         assert count == by_gates + at_random and total == population
         errors.append(error)
     assert errors[0] < 2 and errors[0] < errors[1] / 4
+
+
+@pytest.fixture
+def small_mnist(tmp_path):
+    """Ten patterns of bright squares under noise, in MNIST's format: a file as mnist.npz is, learnt in seconds."""
+    generator = np.random.default_rng(0)
+    patterns = generator.random((10, 7, 7)).repeat(4, axis=1).repeat(4, axis=2) > 0.6
+    arrays = {}
+    for part, count in (("train", 600), ("test", 200)):
+        labels = generator.integers(0, 10, count)
+        noise = generator.integers(0, 120, (count, 28, 28))
+        arrays |= {f"x_{part}": (patterns[labels] * 130 + noise).astype(np.uint8), f"y_{part}": labels.astype(np.uint8)}
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("model", "full"), [("lenet300", [784, 300, 100]), ("lenet5", [20, 50, 800, 500])])
+def test_mnist_paper(small_mnist, model, full):
+    def go(out: str, *more: str) -> tuple[str, dict]:
+        options = ("--data", str(small_mnist / "mnist.npz"), "--model", model, "--out", str(small_mnist / out), *more)
+        text = run("mnist_paper.py", *options)
+        return text, json.loads((small_mnist / out / f"{model}_separate_seed3.json").read_text())
+
+    # 120 steps in all: the gates have to be quick, and their price low enough that the patterns are learnt first.
+    options = ("--quick", "--setting", "separate", "--epochs", "6", "--batch", "30", "--seed", "3")
+    options += ("--lambdas", "0.002", "--gate-lr", "0.1", "--lr", "3e-3")
+    text, result = go("a", *options)
+    assert result["test_error"] < 10 and len(result["records"]) == 6
+    units = result["architecture"]
+    assert all(a <= b for a, b in zip(units, full, strict=True)) and sum(units) < sum(full)
+    assert f"pruned: {'-'.join(map(str, units))}, error {result['test_error']:.2f}% (paper: " in text
+    flops = [record["expected_flops"] for record in result["records"]]
+    assert flops[-1] < flops[0] and result["seconds"] > 0
+    before, after = result["compact"]["parameters"]
+    assert after < before and result["compact"]["test_error"] == result["test_error"]
+    assert (result["arguments"]["seed"], result["arguments"]["lambdas"]) == (3, [0.002])
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: no figures")
+    for figure in ["training"] + ["pixels"] * (model == "lenet300"):
+        path = small_mnist / "a" / f"{model}_separate_seed3_{figure}.png"
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size < 100_000
+    if model == "lenet300":  # the same arguments, the same result
+        again = go("b", *options)[1]
+        for record in [*again["records"], *result["records"]]:
+            record.pop("seconds")
+        assert again["records"] == result["records"]
 
 
 def test_every_example_is_tested_and_listed():

@@ -4,9 +4,10 @@ import copy
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..activity import L0Activation, L0Dense, TensorRegularizer
+from ..activity import L0Activation, TensorRegularizer
+from ..activity import L0Dense as ActivityDense
 from ..layers import (
     L0Conv1d,
     L0Conv2d,
@@ -17,10 +18,15 @@ from ..layers import (
     L0Linear,
 )
 from ..layers._base import GatedLayer
+from ..neuron import conv as neuron_conv
+from ..neuron import dense as neuron_dense
+from ..neuron._base import NeuronGatedLayer
 from ..wrap import L0Regularizer
 
-GATED = (GatedLayer, L0Regularizer, L0Dense, L0Activation)
+WHOLE = (L0Regularizer, ActivityDense, L0Activation)
+"""Modules that make their ordinary counterpart themselves."""
 
+FOLDABLE = (GatedLayer, NeuronGatedLayer, neuron_dense.MAPDense, neuron_conv.MAPConv2d, *WHOLE)
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
@@ -29,16 +35,18 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     """The model with an ordinary layer in place of every gated one: weight ``weight * z`` with deterministic gates z.
 
     L0Linear becomes nn.Linear, L0Conv1d/2d/3d and L0DepthwiseConv2d become nn.Conv1d/2d/3d, L0ConvTranspose2d becomes
-    nn.ConvTranspose2d and L0Embedding nn.Embedding; an L0Regularizer becomes the module that it wraps,
-    an activity.L0Dense an nn.Linear and its activation, an L0Activation a fixed mask. Biases
-    (parameters shared with others included), geometry, dtype, device, ``requires_grad`` and the names of the modules
-    stay; a layer used in several places stays one layer. The result computes exactly what the model computes in
-    evaluation, and exports with torch.export and torch.onnx.
+    nn.ConvTranspose2d and L0Embedding nn.Embedding; the dense layers and convolutions of :mod:`l0fast.neuron` become
+    nn.Linear and nn.Conv2d, whose bias is gated where theirs is; an L0Regularizer becomes the module that it wraps, an
+    activity.L0Dense an nn.Linear and its activation, an L0Activation a fixed mask. Other biases (parameters shared with others included),
+    geometry, dtype, device, ``requires_grad`` and the names of the modules stay; a layer used in several places stays
+    one layer. The result computes exactly what the model computes in evaluation, and exports with torch.export and
+    torch.onnx.
 
     A gated weight that others share (tied embeddings) parts from them: they read it without gates, before and after.
 
     Args:
-        model: holds :class:`l0fast.layers.GatedLayer` or :class:`l0fast.L0Regularizer` modules at any depth, or is one.
+        model: holds gated layers of :mod:`l0fast.layers`, :mod:`l0fast.neuron` or :mod:`l0fast.activity` or wrapped
+            modules at any depth, or is one.
         inplace: False leaves the model as it is and works on a deep copy.
 
     Returns:
@@ -54,13 +62,13 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     for name, layer in model.named_modules():
-        if isinstance(layer, GATED):
+        if isinstance(layer, FOLDABLE):
             _check_foldable(name or "the model itself", layer)
     _check_no_functional_gates(model)
     if not inplace:
         model = copy.deepcopy(model)
     model.eval()
-    ordinary = {layer: _ordinary(layer) for layer in model.modules() if isinstance(layer, GATED)}
+    ordinary = {layer: _ordinary(layer) for layer in model.modules() if isinstance(layer, FOLDABLE)}
     if model in ordinary:
         return ordinary[model]
     for parent in list(model.modules()):
@@ -70,7 +78,7 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     return model
 
 
-def _check_foldable(name: str, layer: GatedLayer) -> None:
+def _check_foldable(name: str, layer: nn.Module) -> None:
     """Refuses what would compute something else than the ordinary layer that takes its place."""
     base = _known_base(layer)
     kind = type(layer).__name__
@@ -93,7 +101,7 @@ def _check_foldable(name: str, layer: GatedLayer) -> None:
 
 
 def _check_no_functional_gates(model: nn.Module) -> None:
-    folded = {part for layer in model.modules() if isinstance(layer, L0Dense) for part in layer.modules()}
+    folded = {part for layer in model.modules() if isinstance(layer, ActivityDense) for part in layer.modules()}
     for name, module in model.named_modules():
         if isinstance(module, TensorRegularizer) and module not in folded:
             raise TypeError(
@@ -107,18 +115,25 @@ def _known_base(layer: nn.Module) -> type | None:
 
 
 def _ordinary(layer: nn.Module) -> nn.Module:
-    if not isinstance(layer, GatedLayer):
-        return BUILDERS[_known_base(layer)](layer)
+    if isinstance(layer, WHOLE):
+        return layer.materialize()
     layer.eval()
-    weight = layer.masked_weight().detach().clone()
+    trained = layer.weights if isinstance(layer, NeuronGatedLayer) else layer.weight
+    weight, bias = (layer.masked_weight(), layer.bias) if isinstance(layer, GatedLayer) else layer.folded()
     made = BUILDERS[_known_base(layer)](layer)
-    made.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
-    if layer.bias is not None:
-        made.bias = layer.bias  # the very parameter: one that other modules share stays shared
+    made.weight = nn.Parameter(_own(weight), requires_grad=trained.requires_grad)
+    if isinstance(bias, nn.Parameter):
+        made.bias = bias  # the very parameter: one that other modules share stays shared
+    elif bias is not None:
+        made.bias = nn.Parameter(_own(bias), requires_grad=layer.bias.requires_grad)
     return made.eval()
 
 
-def _linear(layer: L0Linear) -> nn.Module:
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _linear(layer: nn.Module) -> nn.Module:
     return nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
 
 
@@ -133,7 +148,7 @@ def _conv(kind: type) -> Callable[[nn.Module], nn.Module]:
             dilation=layer.dilation,
             groups=layer.groups,
             bias=layer.bias is not None,
-            padding_mode=layer.padding_mode,
+            padding_mode=getattr(layer, "padding_mode", "zeros"),
             device="meta",
             **({"output_padding": layer.output_padding} if kind is nn.ConvTranspose2d else {}),
         )
@@ -153,9 +168,11 @@ BUILDERS: dict[type, Callable[[nn.Module], nn.Module]] = {
     L0DepthwiseConv2d: _depthwise,
     L0ConvTranspose2d: _conv(nn.ConvTranspose2d),
     L0Embedding: _embedding,
-    L0Dense: L0Dense.materialize,
-    L0Activation: L0Activation.materialize,
-    L0Regularizer: L0Regularizer.materialize,
+    neuron_dense.L0Dense: _linear,
+    neuron_dense.MAPDense: _linear,
+    neuron_conv.L0Conv2d: _conv(nn.Conv2d),
+    neuron_conv.MAPConv2d: _conv(nn.Conv2d),
+    **{kind: kind.materialize for kind in WHOLE},
 }
-"""What makes the ordinary layer, its parameters on the meta device: they are replaced, so none need be drawn. The
-wrapper makes its module with all parameters, which may be many."""
+"""What makes the ordinary layer, its parameters on the meta device: they are replaced, so none need be drawn. The last
+make theirs with all parameters, which for a wrapped module may be many."""
