@@ -58,11 +58,13 @@ class ParquetSource:
     def __init__(self, path: Path):
         parquet, arrow = optional_library("pyarrow.parquet"), optional_library("pyarrow")
         try:
-            # memory_map would count the whole file against a limit of the address space
-            self._file = parquet.ParquetFile(path, memory_map=False)
+            open(path, "rb").close()
         except OSError as error:
             raise OSError(f"data: cannot read {path}: {error.strerror or error}") from None
-        except arrow.ArrowException as error:
+        try:
+            # memory_map would count the whole file against a limit of the address space
+            self._file = parquet.ParquetFile(path, memory_map=False)
+        except (OSError, arrow.ArrowException) as error:
             raise ValueError(f"data: {path} is damaged or not parquet: {str(error).splitlines()[0]}") from None
         self.path, self.names, self._columns = path, list(self._file.schema_arrow.names), []
 

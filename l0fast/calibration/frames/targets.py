@@ -128,11 +128,16 @@ def _rows(table, argument: str) -> list[dict]:
         return _rows(optional_library("pandas").read_parquet(path), argument)
     if path.suffix.lower() != ".csv":
         raise ValueError(f"{argument}: expected a .csv or .parquet file, got {path}")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = [line for line in csv.reader(file) if line]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = [line for line in csv.reader(file) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{argument}: {path} is not a CSV file in UTF-8: {error}") from None
     if not lines:
         raise ValueError(f"{argument}: expected a header line, got an empty file {path}")
     header = [title.strip() for title in lines[0]]
+    if len(set(header)) < len(header):
+        raise ValueError(f"{argument}: expected distinct column names, got {', '.join(header)} in {path}")
     for number, line in enumerate(lines[1:], start=1):
         if len(line) != len(header):
             hint = "; a filter with a comma must stand in quotes" if len(line) > len(header) else ""
