@@ -141,6 +141,8 @@ def test_ids_and_weights():
     twice = FRAME.assign(hh=["same", "same", *FRAME.hh[2:]])
     refused("id: expected distinct values, got 'same' more than once in column hh", Target(1, 1), twice, id="hh")
     refused("id: expected distinct values", Target(1, 1), twice, id="hh", chunk_rows=1)
+    numbered = FRAME.assign(hh=[*range(59), 7])
+    refused("id: expected distinct values, got 7 more than once in column hh", Target(1, 1), numbered, id="hh")
     missing = FRAME.assign(hh=[None, *FRAME.hh[1:]])
     refused("id: expected a value in every row, got 1 missing in column hh", Target(1, 1), missing, id="hh")
     for bad in (-1.0, np.nan, np.inf):

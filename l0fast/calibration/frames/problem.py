@@ -278,9 +278,18 @@ def _checked_ids(column: str | None, parts: list, n_records: int):
     ids = arrow.chunked_array([chunk for part in parts for chunk in part.chunks])
     if ids.null_count:
         raise ValueError(f"id: expected a value in every row, got {ids.null_count:,} missing in column {column}")
-    counts = ids.value_counts()
-    twice = counts.filter(optional_library("pyarrow.compute").greater(counts.field("counts"), 1))
-    if len(twice):
-        example = twice[0]["values"].as_py()
+    if (example := _repeated(ids)) is not None:
         raise ValueError(f"id: expected distinct values, got {example!r} more than once in column {column}")
     return ids
+
+
+def _repeated(ids):
+    """A value that is there twice, or None."""
+    arrow = optional_library("pyarrow")
+    if arrow.types.is_integer(ids.type):  # a sorted copy is small beside the hash table of value_counts
+        values = np.sort(ids.to_numpy())
+        again = np.flatnonzero(values[1:] == values[:-1])
+        return values[again[0]].item() if again.size else None
+    counts = ids.value_counts()
+    twice = counts.filter(optional_library("pyarrow.compute").greater(counts.field("counts"), 1))
+    return twice[0]["values"].as_py() if len(twice) else None
