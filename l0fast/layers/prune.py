@@ -17,9 +17,9 @@ def prune_model(model: nn.Module, threshold: float = 0.05, inplace: bool = True)
     """Puts the model into evaluation mode and sets the weights to 0 whose gate has P(z != 0) <= threshold.
 
     Args:
-        model: holds gated layers of :mod:`l0fast.layers`, :mod:`l0fast.neuron` or :mod:`l0fast.activity` or wrapped modules,
-            at any depth. A closed neuron-level
-            gate takes its whole group along, the bias of a convolution's map included.
+        model: holds gated layers of :mod:`l0fast.layers`, :mod:`l0fast.neuron` or :mod:`l0fast.activity`, or wrapped
+            modules, at any depth. A closed neuron-level gate takes its whole group along, the bias of a convolution's
+            map included.
         threshold: probability in [0, 1].
         inplace: False prunes a deep copy and leaves the model as it is, its mode included.
 

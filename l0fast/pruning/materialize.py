@@ -37,10 +37,10 @@ def materialize(model: nn.Module, inplace: bool = False) -> nn.Module:
     L0Linear becomes nn.Linear, L0Conv1d/2d/3d and L0DepthwiseConv2d become nn.Conv1d/2d/3d, L0ConvTranspose2d becomes
     nn.ConvTranspose2d and L0Embedding nn.Embedding; the dense layers and convolutions of :mod:`l0fast.neuron` become
     nn.Linear and nn.Conv2d, whose bias is gated where theirs is; an L0Regularizer becomes the module that it wraps, an
-    activity.L0Dense an nn.Linear and its activation, an L0Activation a fixed mask. Other biases (parameters shared with others included),
-    geometry, dtype, device, ``requires_grad`` and the names of the modules stay; a layer used in several places stays
-    one layer. The result computes exactly what the model computes in evaluation, and exports with torch.export and
-    torch.onnx.
+    activity.L0Dense an nn.Linear and its activation, an L0Activation a fixed mask. Other biases (parameters shared with
+    others included), geometry, dtype, device, ``requires_grad`` and the names of the modules stay; a layer used in
+    several places stays one layer. The result computes exactly what the model computes in evaluation, and exports with
+    torch.export and torch.onnx.
 
     A gated weight that others share (tied embeddings) parts from them: they read it without gates, before and after.
 
