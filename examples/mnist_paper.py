@@ -131,51 +131,46 @@ def train(model, data, chosen) -> list[dict]:
     return records
 
 
-def figures(model, records: list[dict], title: str, stem: Path) -> list[Path]:
+def figures(model, records: list[dict], title: str, paper_error: float, stem: Path) -> None:
     """Test error and expected operations over the epochs; the gates of the input pixels as an image."""
     try:
         import matplotlib
     except ImportError:
         print("no figures: matplotlib is not installed")
-        return []
+        return
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     epochs = [record["epoch"] for record in records]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    left.plot(epochs, [record["test_error"] for record in records])
-    left.set(xlabel="epoch", ylabel="test error, %", title=title)
+    left.plot(epochs, [max(record["test_error"], 0.01) for record in records])
+    left.axhline(paper_error, color="black", linestyle="--", linewidth=1, label=f"the paper's: {paper_error}%")
+    left.set(xlabel="epoch", ylabel="test error, %", yscale="log", title=title)
+    low, high = left.get_ylim()
+    left.set_yticks([tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low < tick < high])
+    left.yaxis.set_major_formatter(ScalarFormatter())
+    left.yaxis.set_minor_formatter(NullFormatter())
+    left.legend()
     right.plot(epochs, [record["expected_flops"] / 1e3 for record in records], color="tab:orange")
-    right.set(xlabel="epoch", ylabel="thousand operations per image", title="expected operations")
+    right.set(xlabel="epoch", ylabel="thousands per image", title="expected operations")
+    right.set_ylim(bottom=0)
     for axes in (left, right):
-        axes.set_yscale("log")
-        axes.grid(alpha=0.3, which="both")
-    paths = [stem.with_name(f"{stem.name}_training.png")]
-    figure.savefig(paths[0], dpi=100)
+        axes.grid(alpha=0.3)
+    figure.savefig(stem.with_name(f"{stem.name}_training.png"), dpi=100)
     plt.close(figure)
     if isinstance(model, L0MLP):
         figure, axes = plt.subplots(figsize=(3.6, 3), layout="constrained")
         shown = axes.imshow(model.output[0].test_gates().detach().cpu().reshape(28, 28), vmin=0, vmax=1, cmap="magma")
         axes.set(title=f"{records[-1]['architecture'][0]} of 784 pixels open", xticks=[], yticks=[])
         figure.colorbar(shown, label="gate")
-        paths.append(stem.with_name(f"{stem.name}_pixels.png"))
-        figure.savefig(paths[1], dpi=100)
+        figure.savefig(stem.with_name(f"{stem.name}_pixels.png"), dpi=100)
         plt.close(figure)
-    return paths
 
 
-def main() -> None:
-    chosen = arguments()
-    torch.set_num_threads(chosen.threads)
-    torch.manual_seed(chosen.seed)
-    data = load(chosen.data, chosen.model == "lenet300", chosen.device)
-    options = {"N": len(data[0]), "weight_decay": chosen.weight_decay, "lambas": chosen.lambdas}
-    options["local_rep"] = chosen.local_rep
-    model = L0MLP(784, 10, **options) if chosen.model == "lenet300" else L0LeNet5(10, **options)
-    model.to(chosen.device)
-    records = train(model, data, chosen)
-
-    small, report = compact(model, example_input=images(data[2][:64]))
+def report(model, records: list[dict], data, chosen) -> None:
+    """Prints and writes the result: units, error, and the error of the plain small network without the closed units."""
+    small, done = compact(model, example_input=images(data[2][:64]))
     last, (paper_units, paper_error) = records[-1], PAPER[chosen.model, chosen.setting]
     chosen.out.mkdir(parents=True, exist_ok=True)
     stem = chosen.out / f"{chosen.model}_{chosen.setting}_seed{chosen.seed}"
@@ -184,18 +179,34 @@ def main() -> None:
         "architecture": last["architecture"],
         "test_error": last["test_error"],
         "paper": {"architecture": paper_units, "test_error": paper_error},
-        "compact": {"parameters": report.parameters, "test_error": test_error(small, data[2], data[3])},
+        "compact": {"parameters": done.parameters, "test_error": test_error(small, data[2], data[3])},
         "arguments": {name: value for name, value in vars(chosen).items() if name not in ("data", "out")},
+        "torch": torch.__version__,
         "seconds": last["seconds"],
         "records": records,
     }
     stem.with_name(f"{stem.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     units, theirs = ("-".join(map(str, those)) for those in (last["architecture"], paper_units))
     print(f"pruned: {units}, error {last['test_error']:.2f}% (paper: {theirs}, {paper_error}%)")
-    before, after = report.parameters
+    before, after = done.parameters
     print(f"compact: {before:,} -> {after:,} parameters, error {result['compact']['test_error']:.2f}%")
     print(f"{len(records)} epochs in {last['seconds']:.0f} s, seed {chosen.seed}")
-    figures(model, records, f"{chosen.model}, {chosen.setting} lambdas", stem)
+    figures(model, records, f"{chosen.model}, {chosen.setting} lambdas", paper_error, stem)
+
+
+def build(data, chosen) -> torch.nn.Module:
+    options = {"N": len(data[0]), "weight_decay": chosen.weight_decay, "lambas": chosen.lambdas}
+    options["local_rep"] = chosen.local_rep
+    return L0MLP(784, 10, **options) if chosen.model == "lenet300" else L0LeNet5(10, **options)
+
+
+def main() -> None:
+    chosen = arguments()
+    torch.set_num_threads(chosen.threads)
+    torch.manual_seed(chosen.seed)
+    data = load(chosen.data, chosen.model == "lenet300", chosen.device)
+    model = build(data, chosen).to(chosen.device)
+    report(model, train(model, data, chosen), data, chosen)
 
 
 if __name__ == "__main__":
