@@ -55,6 +55,10 @@ def refused(says, targets, frame=FRAME, error=ValueError, **options):
         ({"measure": 1}, "targets: target 1 has no value"),
         ({"by": "kids"}, "targets: target 1 has no totals"),
         ([], "expected at least one target, got none"),
+        (
+            pd.DataFrame({"measure": [1], "value": [2], "Filters": ["kids == 1"]}),
+            "unknown column 'Filters'; near it: f",
+        ),
         (pd.DataFrame({"measure": [1]}), "targets: no column 'value'; found measure"),
         (
             [Target(1, 1, name="a"), Target(1, 2, name="b"), Target("kids", 2, name="a")],

@@ -12,6 +12,7 @@ from . import files, output, results
 from .check import Problem, count_errors, read_problem, run_preflight
 from .files import InputError
 from .fit import Run, build_model, fit
+from .frame import check_input, problem_file
 from .output import say
 
 
@@ -31,7 +32,7 @@ def calibrate(options: argparse.Namespace) -> int:
     fit(run, problem, options, log)
 
     weights = run.model.get_weights(deterministic=True).detach().cpu().numpy()
-    output.save_weights(options.output, weights)
+    output.save_weights(options.output, weights, problem.ids, options.id)
     say(f"weights: {options.output}")
     rows = results.table(problem, weights)
     if options.diagnostics:
@@ -63,11 +64,13 @@ def _write(option: str, path, content: bytes) -> None:
 
 def _check_outputs(options: argparse.Namespace) -> dict[str, str | None]:
     """All that can be known to fail later, now; returns the output files by option."""
+    check_input(options)
     output.check_weights_format(options.output)
     json_path = options.json or str(Path(options.output).with_suffix(".json"))
     outputs = {"--output": options.output, "--json": json_path, "--diagnostics": options.diagnostics}
     outputs |= {"--report": options.report, "--log": options.log, "--checkpoint": options.checkpoint}
-    inputs = {"MATRIX": options.matrix, "--targets": options.targets}
+    source, path = problem_file(options)
+    inputs = {source: path, "--targets": options.targets}
     if options.init_weights:
         inputs["--init-weights"] = files.init_weights_path(options.init_weights)
     output.check_outputs(outputs, inputs)

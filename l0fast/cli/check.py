@@ -14,6 +14,7 @@ from ..calibration.memory import fit_bytes, size_text
 from ..calibration.preflight import PreflightReport, preflight
 from . import device, files
 from .files import InputError
+from .frame import check_input, read_frame
 from .output import say
 
 
@@ -27,6 +28,8 @@ class Problem:
     initial: np.ndarray
     """[n_records]."""
     seconds: float
+    ids: object = None
+    """With --data and --id: pyarrow array [n_records]."""
 
 
 def check(options: argparse.Namespace) -> int:
@@ -91,8 +94,17 @@ def _time_an_epoch(problem: Problem, options: argparse.Namespace) -> float | Non
 
 def read_problem(options: argparse.Namespace) -> Problem:
     """Reads matrix, targets and initial weights, and checks that their lengths agree."""
+    check_input(options)
     began = time.perf_counter()
+    if options.data is not None:
+        frame, initial = read_frame(options)
+        extra = (frame.target_weights, frame.target_scales, frame.target_tolerances, frame.groups)
+        targets = files.Targets(frame.names, frame.y, *extra)
+        ids = None if options.id is None else frame.ids
+        return Problem(frame.matrix.to_scipy(), targets, initial, time.perf_counter() - began, ids)
     matrix = files.read_matrix(options.matrix)
+    if options.orient == "records_by_targets":
+        matrix = matrix.T
     targets = files.read_targets(options.targets)
     n_targets, n_records = matrix.shape
     if len(targets.names) != n_targets:

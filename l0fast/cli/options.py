@@ -116,7 +116,23 @@ def build_parser(command: Callable[[str], Callable]) -> argparse.ArgumentParser:
 
 def _add_problem(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("problem")
-    group.add_argument("matrix", metavar="MATRIX", help="targets x records, .npz (scipy.sparse.save_npz) or .mtx[.gz]")
+    group.add_argument(
+        "matrix", metavar="MATRIX", nargs="?", help="targets x records, .npz (scipy.sparse.save_npz) or .mtx[.gz]"
+    )
+    group.add_argument(
+        "--orient",
+        choices=("targets_by_records", "records_by_targets"),
+        default="targets_by_records",
+        help="what rows and columns of MATRIX are",
+    )
+    group.add_argument(
+        "--data",
+        metavar="FILE.parquet",
+        help="instead of MATRIX: a row for each record; needs l0fast[data], and --targets are then in words, with "
+        "columns name,measure,filter,value and optionally group,weight,scale,tolerance (see README)",
+    )
+    group.add_argument("--id", metavar="COLUMN", help="column of --data that names the records in the weights file")
+    group.add_argument("--weight", metavar="COLUMN", help="column of --data with the initial weights (default: all 1)")
     group.add_argument(
         "--targets",
         metavar="FILE",

@@ -67,17 +67,24 @@ def check_weights_format(path) -> None:
         optional_module("pyarrow.parquet", "data", f"--output: writing {Path(path).name}")
 
 
-def weights_bytes(weights: np.ndarray, suffix: str) -> bytes:
-    """A weights file: .npy float32 [n_records], or columns ``record,weight`` as .csv or .parquet."""
+def weights_bytes(weights: np.ndarray, suffix: str, ids=None, id_name: str | None = None) -> bytes:
+    """A weights file: .npy float32 [n_records], or columns ``record,weight`` as .csv or .parquet.
+
+    With ids (a pyarrow array) their name and values take the place of ``record`` and the numbers from 0.
+    """
     buffer = io.BytesIO()
+    name = "record" if ids is None else id_name
     if suffix == ".npy":
         np.save(buffer, weights, allow_pickle=False)
     elif suffix == ".parquet":
         arrow = optional_module("pyarrow", "data", "--output")
         parquet = optional_module("pyarrow.parquet", "data", "--output")
-        parquet.write_table(arrow.table({"record": np.arange(len(weights)), "weight": weights}), buffer)
+        parquet.write_table(
+            arrow.table({name: np.arange(len(weights)) if ids is None else ids, "weight": weights}), buffer
+        )
     else:
-        buffer.write(csv_bytes(("record", "weight"), enumerate(weights.tolist())))
+        first = range(len(weights)) if ids is None else ids.to_pylist()
+        buffer.write(csv_bytes((name, "weight"), zip(first, weights.tolist(), strict=True)))
     return buffer.getvalue()
 
 
@@ -110,14 +117,14 @@ def json_bytes(content) -> bytes:
     return (json.dumps(plain(content), indent=2, allow_nan=False) + "\n").encode()
 
 
-def save_weights(path, weights: np.ndarray) -> None:
+def save_weights(path, weights: np.ndarray, ids=None, id_name: str | None = None) -> None:
     """Writes WEIGHTS; where that fails, the weights go to the folder for temporary files and the error says so.
 
     Raises:
         InputError: they are not at ``path``.
     """
     try:
-        atomic_write(path, weights_bytes(weights, Path(path).suffix.lower()))
+        atomic_write(path, weights_bytes(weights, Path(path).suffix.lower(), ids, id_name))
     except (OSError, MemoryError) as error:
         reason = f"--output: cannot write {path}: {getattr(error, 'strerror', None) or error}"
         raise InputError(f"{reason}; {rescue_weights(weights)}") from None

@@ -11,9 +11,10 @@ from ..calibration.report import ReportData, render_report
 from .check import Problem
 from .files import file_sha256, init_weights_path
 from .fit import Run
+from .frame import problem_file
 from .info import versions
 
-_NOT_OPTIONS = ("run", "command", "matrix", "targets", "init_weights", "output")
+_NOT_OPTIONS = ("run", "command", "matrix", "data", "targets", "init_weights", "output")
 
 
 def percent(x: float) -> str:
@@ -40,7 +41,7 @@ def plain_options(options: argparse.Namespace) -> dict:
 
 def record(options, outputs, problem: Problem, run: Run, weights, rows, findings, timings) -> dict:
     """The content of the JSON file."""
-    inputs = {"matrix": options.matrix, "targets": options.targets}
+    inputs = _inputs(options)
     if options.init_weights:
         inputs["init_weights"] = init_weights_path(options.init_weights)
     after = quality(rows["after"], rows["target"]) | {"active": int((weights > 0).sum())}
@@ -65,18 +66,23 @@ def record(options, outputs, problem: Problem, run: Run, weights, rows, findings
     }
 
 
+def _inputs(options: argparse.Namespace) -> dict[str, str]:
+    option, path = problem_file(options)
+    return {option.lower().lstrip("-"): path, "targets": options.targets}
+
+
 def report(options, problem: Problem, run: Run, weights, rows, findings) -> str:
     """The HTML report of the run."""
     shown = {key: value for key, value in plain_options(options).items() if value not in (None, False, [], {})}
     return render_report(
         ReportData(
-            title=f"Calibration of {Path(options.matrix).name}",
+            title=f"Calibration of {Path(problem_file(options)[1]).name}",
             table=rows,
             weights=weights,
             initial_weights=problem.initial,
             history=run.model.history,
             seconds=run.seconds,
-            options={"matrix": options.matrix, "targets": options.targets, **shown},
+            options={**_inputs(options), **shown},
             versions=versions(),
             findings=findings,
         )

@@ -8,7 +8,7 @@ import torch
 
 from ..matrix import PackedMatrix, pack
 from .grammar import Condition
-from .source import NUMBER, TEXT, TextColumn, numbers_of, texts_of
+from .source import TEXT, TextColumn, numbers_of, texts_of
 from .targets import Wanted
 
 _HOLDS = {
@@ -165,27 +165,3 @@ class MatrixBuilder:
             all_rows = all_rows.view(torch.uint16)
         rows.clear()
         return PackedMatrix(indptr, all_rows, torch.cat(values), (len(self.targets), n_records))
-
-
-def check_kinds(targets: list[Wanted], kinds: dict[str, str], types: dict) -> None:
-    """That measures are numbers, and that numbers are compared with numbers and text with text.
-
-    Raises:
-        TypeError: with the target, the column and the position in the filter.
-    """
-    for target in targets:
-        if target.measure is not None and kinds[target.measure] != NUMBER:
-            kind = types[target.measure]
-            raise TypeError(f"targets: {target.name}: measure {target.measure}: expected numbers, got a {kind} column")
-        for condition in target.conditions:
-            kind, column = kinds[condition.column], condition.column
-            at = "" if condition.position is None else f" at position {condition.position}"
-            where = f"targets: {target.name}: filter: {column}{at} of {target.filter}"
-            if kind not in (NUMBER, TEXT):
-                raise TypeError(f"{where}: expected a column of numbers or text, got {types[column]}")
-            if kind == TEXT and condition.operator in ("<", "<=", ">", ">="):
-                raise TypeError(f"{where}: {condition.operator} compares numbers, but {column} is text")
-            for value in condition.values:
-                if isinstance(value, str) != (kind == TEXT):
-                    what = "text" if kind == TEXT else "numbers"
-                    raise TypeError(f"{where}: {column} holds {what}, it cannot be compared with {value!r}")

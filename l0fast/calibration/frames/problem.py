@@ -8,12 +8,12 @@ import torch
 from ..diagnostics import target_table
 from ..matrix import PackedMatrix
 from ..model import SparseCalibrationWeights
-from .build import Chunk, Found, MatrixBuilder, check_kinds
+from .build import Chunk, MatrixBuilder
+from .checks import check_kinds, check_measures, check_reach, check_weights, checked_ids
 from .grammar import Condition
 from .source import NUMBER, kind_of, near, numbers_of, open_source, optional_library
 from .targets import CellCondition, Wanted, wanted_targets
 
-_SHOWN = 5
 CHUNK_ROWS = 1 << 18
 
 
@@ -94,16 +94,16 @@ class CalibrationProblem:
                 weights.append(numbers_of(table.column(weight)).astype(np.float64))
             if id is not None:
                 ids.append(table.column(id))
-        _check_measures(wanted, builder.found)
-        unreached = _check_reach(wanted, builder.found)
+        check_measures(wanted, builder.found)
+        unreached = check_reach(wanted, builder.found)
         weights = np.concatenate(weights) if weights else np.ones(source.n_records)
-        _check_weights(weight, weights)
+        check_weights(weight, weights)
         return cls(
             matrix=builder.matrix(),
             y=np.array([target.value for target in wanted]),
             names=[target.name for target in wanted],
             weights=weights,
-            ids=_checked_ids(id, ids, source.n_records),
+            ids=checked_ids(id, ids, source.n_records),
             id_name="record" if id is None else id,
             unreached=unreached,
             **options,
@@ -233,63 +233,3 @@ def _options(wanted: list[Wanted]) -> dict:
             raise ValueError(f"targets: {key}: expected one for every target or for none, {without} has none")
         options[keyword] = np.array([default if entry is None else entry for entry in given])
     return options
-
-
-def _shown(items: list[str]) -> str:
-    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN:,} more" if len(items) > _SHOWN else "")
-
-
-def _check_measures(wanted: list[Wanted], found: Found) -> None:
-    rows = np.flatnonzero(found.missing)
-    if rows.size:
-        shown = _shown([f"{wanted[j].name} ({wanted[j].measure}: {found.missing[j]:,})" for j in rows])
-        raise ValueError(
-            f"targets: a measure is missing, not finite or beyond the matrix's range on records that count: {shown}"
-        )
-
-
-def _check_reach(wanted: list[Wanted], found: Found) -> tuple[str, ...]:
-    empty = np.flatnonzero(found.entries == 0)
-    culprits = []
-    for j in empty:
-        target = wanted[j]
-        if target.value != 0:
-            met = found.met[j]
-            why = f"no record meets {target.filter or 'it'}" if met == 0 else f"{target.measure} is 0 on all {met:,}"
-            culprits.append(f"{target.name} ({why})")
-    if culprits:
-        raise ValueError(f"targets: no record counts towards {_shown(culprits)}")
-    return tuple(wanted[j].name for j in empty)
-
-
-def _check_weights(column: str | None, weights: np.ndarray) -> None:
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-    if bad.size:
-        raise ValueError(
-            f"weight: expected finite values of at least 0, got {weights[bad[0]]:g} in row {bad[0]} of column {column}"
-            f" ({bad.size:,} such)"
-        )
-
-
-def _checked_ids(column: str | None, parts: list, n_records: int):
-    arrow = optional_library("pyarrow")
-    if column is None:
-        return arrow.chunked_array([np.arange(n_records)])
-    ids = arrow.chunked_array([chunk for part in parts for chunk in part.chunks])
-    if ids.null_count:
-        raise ValueError(f"id: expected a value in every row, got {ids.null_count:,} missing in column {column}")
-    if (example := _repeated(ids)) is not None:
-        raise ValueError(f"id: expected distinct values, got {example!r} more than once in column {column}")
-    return ids
-
-
-def _repeated(ids):
-    """A value that is there twice, or None."""
-    arrow = optional_library("pyarrow")
-    if arrow.types.is_integer(ids.type):  # a sorted copy is small beside the hash table of value_counts
-        values = np.sort(ids.to_numpy())
-        again = np.flatnonzero(values[1:] == values[:-1])
-        return values[again[0]].item() if again.size else None
-    counts = ids.value_counts()
-    twice = counts.filter(optional_library("pyarrow.compute").greater(counts.field("counts"), 1))
-    return twice[0]["values"].as_py() if len(twice) else None

@@ -1,13 +1,14 @@
 """Targets as users write them: dataclasses, dicts, a DataFrame or a CSV file; margins tables become rows of them."""
 
-import csv
+import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from .grammar import Condition, parse_filter
-from .source import near, optional_library
+from .source import near
+from .tables import check_columns, is_frame, missing, plain, table_rows
 
 COUNT = "1"
 
@@ -103,55 +104,18 @@ def wanted_targets(targets) -> list[Wanted]:
 def _items(targets) -> Iterable:
     if isinstance(targets, Target | Margins | Mapping):
         return [targets]
-    if isinstance(targets, str | Path) or _is_frame(targets):
-        rows = _rows(targets, "targets")
-        _check_columns(rows, ("measure", "value"), targets)
-        known = {field.name for field in fields(Target)}
+    if isinstance(targets, str | Path) or is_frame(targets):
+        rows = table_rows(targets, "targets")
+        check_columns(rows, ("measure", "value"), targets)
+        known = [field.name for field in fields(Target)]
+        for column in rows[0] if rows else ():  # others are the user's own; a filter that goes unread is not
+            if column not in known and (close := difflib.get_close_matches(column.lower(), known, 1, 0.75)):
+                raise ValueError(f"targets: unknown column {column!r}; near it: {close[0]}")
         return [{key: entry for key, entry in row.items() if key in known} for row in rows]
     if not isinstance(targets, Iterable):
         known = "a list of targets, a DataFrame or a path"
         raise TypeError(f"targets: expected {known}, got {type(targets).__name__}")
     return targets
-
-
-def _is_frame(data) -> bool:
-    return hasattr(data, "iloc") and hasattr(data, "columns")
-
-
-def _rows(table, argument: str) -> list[dict]:
-    """A table's rows as dicts; a CSV's fields are text."""
-    if _is_frame(table):
-        names = [str(name) for name in table.columns]
-        return [dict(zip(names, row, strict=True)) for row in table.itertuples(index=False, name=None)]
-    path = Path(table)
-    if path.suffix.lower() == ".parquet":
-        return _rows(optional_library("pandas").read_parquet(path), argument)
-    if path.suffix.lower() != ".csv":
-        raise ValueError(f"{argument}: expected a .csv or .parquet file, got {path}")
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in csv.reader(file) if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{argument}: {path} is not a CSV file in UTF-8: {error}") from None
-    if not lines:
-        raise ValueError(f"{argument}: expected a header line, got an empty file {path}")
-    header = [title.strip() for title in lines[0]]
-    if len(set(header)) < len(header):
-        raise ValueError(f"{argument}: expected distinct column names, got {', '.join(header)} in {path}")
-    for number, line in enumerate(lines[1:], start=1):
-        if len(line) != len(header):
-            hint = "; a filter with a comma must stand in quotes" if len(line) > len(header) else ""
-            raise ValueError(
-                f"{argument}: expected {len(header)} fields, got {len(line)} in row {number} of {path}{hint}"
-            )
-    return [dict(zip(header, line, strict=True)) for line in lines[1:]]
-
-
-def _check_columns(rows: list[dict], needed: Iterable[str], where) -> None:
-    for name in needed:
-        if rows and name not in rows[0]:
-            place = f" of {where}" if isinstance(where, str | Path) else ""
-            raise ValueError(f"targets: no column {name!r}{place}; found {', '.join(rows[0])}")
 
 
 def _from_mapping(item: Mapping, where: str) -> Target | Margins:
@@ -164,28 +128,21 @@ def _from_mapping(item: Mapping, where: str) -> Target | Margins:
     for key in needed:
         if key not in item:
             raise ValueError(f"targets: {where} has no {key}")
-    given = {key: entry for key, entry in item.items() if key in needed or not _missing(entry)}
+    given = {key: entry for key, entry in item.items() if key in needed or not missing(entry)}
     return kind(**given)
 
 
-def _missing(entry) -> bool:
-    """None, NaN, pandas' NA, and the empty text of a CSV field."""
-    if entry is None or (isinstance(entry, str) and not entry.strip()):
-        return True
-    return type(entry).__name__ == "NAType" or (isinstance(entry, float) and math.isnan(entry))
-
-
 def _wanted(target: Target, where: str, cell: tuple[Condition, ...] = ()) -> Wanted:
-    measure = None if _missing(target.measure) else target.measure
+    measure = None if missing(target.measure) else target.measure
     if measure is None:
         raise ValueError(f"targets: {where} has no measure; 1 counts records")
     counts = not isinstance(measure, bool) and (measure == 1 or str(measure).strip() == COUNT)
     if not counts and not isinstance(measure, str):
         raise TypeError(f"targets: measure of {where}: expected a column or 1, got {measure!r}")
     measure = None if counts else measure.strip()
-    text = "" if _missing(target.filter) else target.filter
+    text = "" if missing(target.filter) else target.filter
     name = target.name
-    if _missing(name):
+    if missing(name):
         shown = text.strip() if isinstance(text, str) else ""
         name = (measure or "count") + (f" [{shown}]" if shown else "")
     name = str(name)
@@ -203,7 +160,7 @@ def _wanted(target: Target, where: str, cell: tuple[Condition, ...] = ()) -> Wan
         raise ValueError(f"targets: {name}: expected a value, got none")
     if numbers["scale"] == 0:
         raise ValueError(f"targets: {name}: scale: expected a number other than 0, got 0")
-    group = None if _missing(target.group) else str(target.group)
+    group = None if missing(target.group) else str(target.group)
     shown = " and ".join([*([text.strip()] if text.strip() else []), *map(str, cell)])
     # Equal first: they are looked up, the others then look at what is left.
     ordered = tuple(sorted(conditions, key=lambda condition: condition.operator != "=="))
@@ -211,7 +168,7 @@ def _wanted(target: Target, where: str, cell: tuple[Condition, ...] = ()) -> Wan
 
 
 def _number(entry, name: str, what: str, least: float | None = None) -> float | None:
-    if _missing(entry):
+    if missing(entry):
         return None
     try:
         number = float(entry)
@@ -227,24 +184,24 @@ def _cells(margins: Margins, where: str) -> list[Wanted]:
     by = [margins.by] if isinstance(margins.by, str) else list(margins.by)
     if not by:
         raise ValueError(f"targets: {where}: by: expected at least one column, got none")
-    if not (isinstance(margins.totals, str | Path) or _is_frame(margins.totals)):
+    if not (isinstance(margins.totals, str | Path) or is_frame(margins.totals)):
         came = type(margins.totals).__name__
         raise TypeError(f"targets: {where}: totals: expected a DataFrame or a path, got {came}")
-    rows = _rows(margins.totals, f"targets: {where}: totals")
-    _check_columns(rows, [*by, margins.value], margins.totals)
+    rows = table_rows(margins.totals, f"targets: {where}: totals")
+    check_columns(rows, [*by, margins.value], margins.totals)
     start = margins.name or ("count" if str(margins.measure).strip() == COUNT else str(margins.measure))
     target = Target(
         *(margins.measure, math.nan, margins.filter, None, margins.group),
         *(margins.weight, margins.scale, margins.tolerance),
     )
-    from_text = not _is_frame(margins.totals) and Path(margins.totals).suffix.lower() == ".csv"
+    from_text = not is_frame(margins.totals) and Path(margins.totals).suffix.lower() == ".csv"
     cells = []
     for number, row in enumerate(rows, start=1):
         conditions = []
         for column in by:
-            if _missing(row[column]):
+            if missing(row[column]):
                 raise ValueError(f"targets: {where}: no {column} in row {number} of the totals")
-            conditions.append(CellCondition(column, "==", (_plain(row[column]),), from_text=from_text))
+            conditions.append(CellCondition(column, "==", (plain(row[column]),), from_text=from_text))
         label = "/".join([start, *(f"{column}={row[column]}" for column in by)])
         cells.append(_wanted(replace(target, value=row[margins.value], name=label), label, tuple(conditions)))
     return cells
@@ -258,8 +215,3 @@ class CellCondition(Condition):
 
     def __str__(self) -> str:
         return super().__str__()
-
-
-def _plain(value):
-    """The Python value of a NumPy scalar."""
-    return value.item() if hasattr(value, "item") else value
