@@ -1,7 +1,9 @@
 """A record budget: how many records a run ends with, its multiplier, and what it refuses."""
 
+import csv
 import itertools
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,3 +212,17 @@ def test_refitting_a_path_leaves_its_gates_alone():
 def test_bad_paths(records, options, error, message):
     with pytest.raises(error, match=message):
         make().path(records, *survey(), **options)
+
+
+def test_benchmark_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    import bench_budget
+
+    out = tmp_path / "budget.csv"
+    arguments = ["--problem", "tiny", "--records", "800", "--epochs", "400", "--out", str(out)]
+    assert bench_budget.main(arguments) == 0
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["way"] for row in rows] == ["gates", "refit", "random subset, refit"]
+    assert all(abs(int(row["records"]) - 800) <= 8 for row in rows)
+    assert float(rows[1]["mean_error"]) < float(rows[0]["mean_error"])

@@ -102,7 +102,7 @@ class RecordBudget:
                 f"target_records: {count:,} records were in use after epoch {run.epoch:,}; the gates nearest to the "
                 f"threshold were moved to get {self.target:,}. More epochs, or a refit, give better weights",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
         log_alpha = model.log_alpha.detach()
         chosen = torch.zeros_like(gates, dtype=torch.bool)
