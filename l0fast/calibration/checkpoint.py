@@ -15,6 +15,9 @@ from .state import HISTORY, MOMENTS, RunState
 FORMAT = "l0fast-calibration-1"
 CONSTRUCTOR = ("n_features", "beta", "gamma", "zeta", "use_gates")
 """Constructor options that the meaning of the parameters depends on."""
+STEERING = ("lambda_l0", "log_multiplier", "refitted")
+"""What a record budget and a refit leave in the RunState, besides the gates that the budget moved."""
+UNSETTLED = ("unsettled_indices", "unsettled_log_alpha")
 
 
 def save(model, path) -> None:
@@ -31,11 +34,14 @@ def save(model, path) -> None:
     }
     if model._generator is not None:
         tensors["generator"] = model._generator.get_state()
+    if run.unsettled is not None:
+        tensors |= dict(zip(UNSETTLED, run.unsettled, strict=True))
     metadata = {
         "format": FORMAT,
         "epoch": str(run.epoch),
         "constructor": json.dumps(_constructor(model)),
         "signature": json.dumps(run.signature),
+        "steering": json.dumps({name: getattr(run, name) for name in STEERING}),
     }
     atomic_write(path, to_bytes({name: x.cpu().contiguous() for name, x in tensors.items()}, metadata))
 
@@ -48,13 +54,17 @@ def load(model, path) -> None:
         if saved != here:
             raise ValueError(f"checkpoint {path}: {name} is {saved} there, {here} in this model")
     device = model.log_weight.device
+    signature = json.loads(metadata["signature"])
+    unsettled = [tensors[name].to(device) for name in UNSETTLED if name in tensors]
     run = RunState(
         seed=tensors["seed"].to(device),
         moments={name: tensors[name].to(device) for name in MOMENTS},
         epoch=int(metadata["epoch"]),
-        metrics=[tensors["history"].numpy()],
-        signature=json.loads(metadata["signature"]),
+        metrics=[_history(tensors["history"].numpy(), signature)],
+        signature=signature,
         loaded_from=os.fspath(path),
+        unsettled=tuple(unsettled) or None,
+        **json.loads(metadata.get("steering", "{}")),  # older files have no record budgets
     )
     with torch.no_grad():
         model.log_weight.copy_(tensors["log_weight"])
@@ -89,6 +99,13 @@ def compare_signatures(run: RunState, signature: dict) -> None:
                 f"checkpoint {run.loaded_from}: {name} is not that of the saved run ({saved} there, {here} here)"
             )
     run.loaded_from = None
+
+
+def _history(table: np.ndarray, signature: dict) -> np.ndarray:
+    """[epochs, 5]: files from before record budgets lack the price of a gate, which was the option's all along."""
+    if table.shape[1] == len(HISTORY):
+        return table
+    return np.column_stack([table, np.full(len(table), signature["lambda_l0"])])
 
 
 def _constructor(model) -> dict:

@@ -21,6 +21,11 @@ CHUNK_GROWTH = 8
 """From one epoch, whose time nobody knows, to the right number in two or three calls."""
 
 
+STEER_EVERY = 10
+"""Epochs between two looks at a record budget: about Adam's memory of a gradient, and a fixed number, so that a run
+split into chunks sees the same prices as one run."""
+
+
 @dataclass(frozen=True)
 class FitOptions:
     lambda_l0: float
@@ -68,6 +73,7 @@ def run_chunks(
     reporter: Reporter,
     advice: str,
     save: Callable[[], None] | None = None,
+    steer: Callable[[], None] | None = None,
 ) -> None:
     """Runs options.epochs epochs.
 
@@ -76,6 +82,7 @@ def run_chunks(
         epochs: runs that many epochs; returns their metrics [count, 4] as ops.calibration_epochs_ does.
         advice: what may help when the loss leaves the finite numbers.
         save: writes a checkpoint, or None.
+        steer: called whenever a multiple of STEER_EVERY epochs is done, to set the price of the next ones; or None.
 
     Raises:
         FloatingPointError, KeyboardInterrupt: as SparseCalibrationWeights.fit.
@@ -84,6 +91,8 @@ def run_chunks(
     with _held_interrupt(run) as interrupted, reporter:
         while run.epoch < last and not interrupted():
             left = options.next_stop(run.epoch, last) - run.epoch
+            if steer is not None:
+                left = min(left, STEER_EVERY - run.epoch % STEER_EVERY)
             count = left if 2 * left < 3 * chunk else chunk  # no short call at the end
             began = time.perf_counter()
             metrics = epochs(count)
@@ -96,6 +105,8 @@ def run_chunks(
                     f"{advice} may help"
                 )
             chunk = max(1, min(CHUNK_GROWTH * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
+            if steer is not None and run.epoch % STEER_EVERY == 0:
+                steer()
             reporter.after(finished, run.epoch == last)
             due = run.epoch % options.checkpoint_freq == 0 or run.epoch == last or interrupted()
             if save is not None and due:
@@ -107,8 +118,8 @@ def _record(run: RunState, metrics: np.ndarray, options: FitOptions) -> int:
     broken = np.flatnonzero(~np.isfinite(metrics[:, 0]))
     finished = int(broken[0]) if broken.size else len(metrics)
     data, probability, squares, open_gates = metrics[:finished].T
-    loss = data + options.lambda_l0 * probability + options.lambda_l2 * squares
-    run.metrics.append(np.stack([loss, data, probability, open_gates], axis=1))
+    loss = data + run.lambda_l0 * probability + options.lambda_l2 * squares
+    run.metrics.append(np.stack([loss, data, probability, open_gates, np.full(finished, run.lambda_l0)], axis=1))
     run.epoch += finished
     return finished
 

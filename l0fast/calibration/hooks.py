@@ -48,7 +48,7 @@ def epochs(model, run: RunState, M, objective: Objective, options, count: int) -
         penalty = model.get_l0_penalty()
         squares = model.get_l2_penalty() if options.lambda_l2 > 0 else penalty.new_zeros(())
         adam.zero_grad()
-        (data + options.lambda_l0 * penalty + options.lambda_l2 * squares).backward()
+        (data + run.lambda_l0 * penalty + options.lambda_l2 * squares).backward()
         adam.step()
         # The methods hide the draw: the deterministic gates stand for the open ones.
         looked_at = (penalty, squares, model.get_deterministic_gates().count_nonzero())

@@ -89,6 +89,37 @@ class PackedMatrix:
             counts += torch.bincount(rows.to(torch.int32), minlength=self.n_targets)
         return counts
 
+    def columns(self, indices: torch.Tensor) -> "PackedMatrix":
+        """The matrix [n_targets, k] of the records named, in that order, on the same device.
+
+        Args:
+            indices: int64 [k], each in [0, n_records), k at least 1.
+
+        Raises:
+            ValueError: another dtype or shape, none at all, or one out of range.
+        """
+        if indices.dtype != torch.int64 or indices.dim() != 1 or not indices.numel():
+            came = f"{indices.dtype} of shape {tuple(indices.shape)}"
+            raise ValueError(f"indices: expected a vector of at least one int64, got {came}")
+        indices = indices.to(self.device)
+        if int(indices.min()) < 0 or int(indices.max()) >= self.n_records:
+            span = f"{int(indices.min())} to {int(indices.max())}"
+            raise ValueError(f"indices: expected records from 0 to {self.n_records - 1}, got {span}")
+        starts, counts = self.indptr[indices], self.column_nnz[indices]
+        indptr = torch.zeros(len(indices) + 1, dtype=torch.int64, device=self.device)
+        torch.cumsum(counts, 0, out=indptr[1:])
+        nnz = int(indptr[-1])
+        # Indexing by uint16 tensors' rows is not there in every torch; bits are bits.
+        narrow = self.rows.view(torch.int16) if self.rows.dtype == torch.uint16 else self.rows
+        rows, values = narrow.new_empty(nnz), self.values.new_empty(nnz)
+        shift = starts - indptr[:-1]
+        for first in range(0, nnz, _CHUNK):  # place j of the result comes from place j + shift of its column
+            here = torch.arange(first, min(first + _CHUNK, nnz), device=self.device)
+            here += shift[torch.searchsorted(indptr, here, right=True) - 1]
+            rows[first : first + _CHUNK] = narrow[here]
+            values[first : first + _CHUNK] = self.values[here]
+        return PackedMatrix(indptr, rows.view(self.rows.dtype), values, (self.n_targets, len(indices)))
+
     def to(self, device=None, dtype: torch.dtype | None = None) -> "PackedMatrix":
         """The same matrix elsewhere or in another precision; itself where nothing changes.
 

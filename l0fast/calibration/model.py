@@ -6,17 +6,19 @@ from torch import Tensor, nn
 
 from .. import constants as c
 from .. import ops
-from . import checkpoint as checkpoints
 from . import hooks
+from .budget import DEFAULT_LAMBDA_L0, checked_budget, gate_price
 from .chunks import FitOptions
 from .gated_model import GatedModel
 from .hooks import FIT_HOOKS, WEIGHT_HOOKS, overridden
 from .initial import check_gate_options, initial_log_alpha, initial_log_weight
 from .objective import build_objective
+from .refit import check_refit, refit_weights
+from .runs import RunMethods
 from .trainer import train
 
 
-class SparseCalibrationWeights(GatedModel):
+class SparseCalibrationWeights(RunMethods, GatedModel):
     """Positive weights for records, most of them exactly 0, whose totals meet given targets.
 
     ``w_i = exp(log_weight_i) z_i`` with a Hard Concrete gate ``z_i`` (:func:`l0fast.ops.hard_concrete`). :meth:`fit`
@@ -40,7 +42,7 @@ class SparseCalibrationWeights(GatedModel):
     Attributes:
         log_weight, log_alpha: parameters [n] float32, the only entries of the state_dict (as in l0-python).
         epoch: epochs done in the current run.
-        history: dict of float64 arrays [epoch]: 'loss', 'data_loss', 'expected_active', 'open_gates'.
+        history: dict of float64 arrays [epoch]: 'loss', 'data_loss', 'expected_active', 'open_gates', 'lambda_l0'.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape or range, by name.
@@ -137,7 +139,7 @@ class SparseCalibrationWeights(GatedModel):
         self,
         M,
         y,
-        lambda_l0: float = 0.01,
+        lambda_l0: float = DEFAULT_LAMBDA_L0,
         lambda_l2: float = 0.0,
         lr: float = 0.01,
         epochs: int = 1000,
@@ -156,6 +158,10 @@ class SparseCalibrationWeights(GatedModel):
         resume: bool = False,
         checkpoint=None,
         checkpoint_freq: int = 100,
+        target_records: int | None = None,
+        exact: bool = False,
+        lambda_share: float | None = None,
+        refit: bool = False,
     ) -> "SparseCalibrationWeights":
         """Fits the weights with Adam, whole epochs at a time in compiled code.
 
@@ -186,20 +192,32 @@ class SparseCalibrationWeights(GatedModel):
                 bits of one run. The default starts a new run from the present parameters.
             checkpoint: file to save to every ``checkpoint_freq`` epochs, at the end and when interrupted.
             checkpoint_freq: epochs between checkpoints, at least 1.
+            target_records: how many records to end with, in [1, n], within 1 % or one record, instead of lambda_l0: the
+                price of a gate is then steered (:mod:`l0fast.calibration.budget`). 600 epochs are enough for most; a
+                run that misses by more than 5 % warns, and ends with that many all the same.
+            exact: end with exactly target_records, the most probable ones.
+            lambda_share: lambda_l0 n, instead of lambda_l0: what all n records cost, so that a value means the same
+                for a sample and for the whole.
+            refit: :meth:`refit` the weights afterwards, with these epochs, lr, lambda_l2 and loss. A checkpoint stays
+                that of the run before it.
 
         Returns:
             The model itself.
 
         Raises:
-            TypeError, ValueError: bad input, by name, before anything has changed.
+            TypeError, ValueError: bad input, by name, before anything has changed; also more than one of lambda_l0,
+                lambda_share and target_records.
             MemoryError: the CUDA device has not enough free memory, before packing begins.
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
             KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
         """
+        price = gate_price(self.n_features, lambda_l0, lambda_share, target_records)
         options = FitOptions(
-            *(lambda_l0, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
+            *(price, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
             *(callback, resume, checkpoint, checkpoint_freq),
         )
+        budget = checked_budget(self, target_records, exact)
+        check_refit(self, refit)
         matrix = self.pack(M, fitting=True)
         objective = build_objective(
             *(y, matrix.n_targets, loss_type),
@@ -212,26 +230,7 @@ class SparseCalibrationWeights(GatedModel):
             loss_cap=loss_cap,
             device=self.log_weight.device,
         )
-        train(self, M, matrix, objective, options)
-        return self
-
-    def save_checkpoint(self, path) -> None:
-        """Writes parameters, optimizer, epoch, noise and history to a safetensors file, atomically.
-
-        Raises:
-            ValueError: there is no run to save.
-            OSError: the file cannot be written; an older one at path is then as it was.
-        """
-        checkpoints.save(self, path)
-
-    def load_checkpoint(self, path) -> "SparseCalibrationWeights":
-        """Takes over the run in a file of :meth:`save_checkpoint`; ``fit(..., resume=True)`` continues it.
-
-        That call then refuses another matrix, other targets or other options than the saved run's, by name.
-
-        Raises:
-            ValueError: not such a file, or one of a model with other constructor options, by name.
-            OSError: the file cannot be read.
-        """
-        checkpoints.load(self, path)
+        train(self, M, matrix, objective, options, budget)
+        if refit:
+            refit_weights(self, matrix, objective, options)
         return self

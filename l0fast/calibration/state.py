@@ -9,7 +9,7 @@ from torch import Tensor
 MOMENTS = ("weight_exp_avg", "weight_exp_avg_sq", "alpha_exp_avg", "alpha_exp_avg_sq")
 """Adam's moments, in the order that calibration_epochs_ takes them."""
 
-HISTORY = ("loss", "data_loss", "expected_active", "open_gates")
+HISTORY = ("loss", "data_loss", "expected_active", "open_gates", "lambda_l0")
 
 
 @dataclass
@@ -22,7 +22,16 @@ class RunState:
     """MOMENTS, each [n_records]; a model with a bias has two more, [1]."""
     epoch: int = 0
     metrics: list[np.ndarray] = field(default_factory=list)
-    """Chunks [epochs, 4] in the order of HISTORY."""
+    """Chunks [epochs, 5] in the order of HISTORY."""
+    lambda_l0: float = 0.0
+    """Price of an open gate in the epochs to come: the option's, or what a record budget has made of it."""
+    log_multiplier: float | None = None
+    """Logarithm of a record budget's multiplier, kept while the price itself is 0; None before its first update."""
+    unsettled: tuple[Tensor, Tensor] | None = None
+    """Indices int64 [m] and log_alpha [m] of the gates that a record budget moved at the end: a resumed run takes
+    them back, so that it goes on as if it had never stopped."""
+    refitted: bool = False
+    """Whether the weights were refitted since; such a run has ended."""
     signature: dict | None = None
     """Hashes and options that the run was made with, by name."""
     loaded_from: str | None = None

@@ -6,6 +6,7 @@ import torch
 from .. import ops
 from . import checkpoint as checkpoints
 from . import hooks
+from .budget import RecordBudget, unsettle
 from .chunks import FitOptions, run_chunks
 from .gated_model import GatedModel
 from .matrix import PackedMatrix
@@ -14,16 +15,25 @@ from .progress import CalibrationReporter
 from .state import MOMENTS, RunState, check_parameters
 
 
-def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOptions) -> None:
+def train(
+    model, M, matrix: PackedMatrix, objective: Objective, options: FitOptions, budget: RecordBudget | None = None
+) -> None:
     """Runs options.epochs epochs on the model's parameters; see SparseCalibrationWeights.fit."""
     check_parameters(log_weight=model.log_weight, log_alpha=model.log_alpha)
-    signature = _signature(matrix, objective, options)
+    signature = _signature(matrix, objective, options, budget)
     run = model._run if options.resume else None
     if run is not None:
         checkpoints.compare_signatures(run, signature)
+        if run.refitted:
+            raise ValueError("resume: expected a run to continue, got one that ended with a refit of its weights")
+        unsettle(model, run)
     else:
         run = _start_run(model)
     run.signature = signature
+    if budget is None:
+        run.lambda_l0, run.log_multiplier = options.lambda_l0, None
+    elif run.log_multiplier is None:
+        run.lambda_l0 = 0.0  # until the first look: nobody knows yet what an open gate is worth
     by_hand = model._by_hand()
 
     def epochs(count: int) -> np.ndarray:
@@ -33,7 +43,12 @@ def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOpti
 
     save = None if options.checkpoint is None else lambda: checkpoints.save(model, options.checkpoint)
     reporter = CalibrationReporter(model, options, M if by_hand else matrix, objective)
-    run_chunks(run, options, epochs, reporter, "a smaller lr or other target_scales", save)
+    steer = None if budget is None else lambda: budget.steer(model, run, options.lr)
+    run_chunks(run, options, epochs, reporter, "a smaller lr or other target_scales", save, steer)
+    if budget is not None:
+        budget.settle(model, run)
+        if save is not None:
+            save()  # once more: a file of the finished run has the records that were asked for
 
 
 def _start_run(model) -> RunState:
@@ -61,7 +76,7 @@ def engine_epochs(
         cap=objective.cap,
         first_epoch=run.epoch,
         epochs=count,
-        lambda_l0=options.lambda_l0,
+        lambda_l0=run.lambda_l0,
         lambda_l2=options.lambda_l2,
         lr=options.lr,
         **model._engine_options(),
@@ -69,7 +84,10 @@ def engine_epochs(
     return metrics.cpu().numpy()
 
 
-def _signature(matrix: PackedMatrix, objective: Objective, options: FitOptions) -> dict:
+def _signature(matrix: PackedMatrix, objective: Objective, options: FitOptions, budget: RecordBudget | None) -> dict:
     """What a resumed run must have in common with its checkpoint, by the name that fit gives it."""
     fitted = {name: getattr(options, name) for name in ("lambda_l0", "lambda_l2", "lr", "loss_type")}
-    return {"M": matrix.sha256(), **objective.sha256(), **fitted}
+    target = None if budget is None else budget.target
+    if budget is not None:
+        fitted["lambda_l0"] = None  # the budget sets it
+    return {"M": matrix.sha256(), **objective.sha256(), "target_records": target, **fitted}

@@ -11,8 +11,9 @@ from ..calibration.row_facts import achievable_targets
 from . import files, output, results
 from .check import Problem, count_errors, read_problem, run_preflight
 from .files import InputError
-from .fit import Run, build_model, fit
+from .fit import Run, build_model, fit, refit
 from .frame import check_input, problem_file
+from .options import DEFAULT_LAMBDA_L0
 from .output import say
 
 
@@ -30,6 +31,9 @@ def calibrate(options: argparse.Namespace) -> int:
         kept = run.model.epoch if options.resume else None
         log = output.TargetLog(options.log, problem.targets.names, problem.targets.values, achievable, kept)
     fit(run, problem, options, log)
+    _say_budget(run, options)
+    if options.refit is not None:
+        refit(run, problem, options)
 
     weights = run.model.get_weights(deterministic=True).detach().cpu().numpy()
     output.save_weights(options.output, weights, problem.ids, options.id)
@@ -38,7 +42,7 @@ def calibrate(options: argparse.Namespace) -> int:
     if options.diagnostics:
         content = output.table_bytes(rows | {"achievable": achievable})
         _write("--diagnostics", options.diagnostics, content)
-    timings = {"read": problem.seconds, "fit": run.seconds, "total": time.perf_counter() - began}
+    timings = {"read": problem.seconds, "fit": run.seconds, **run.refit_seconds, "total": time.perf_counter() - began}
     record = results.record(options, outputs, problem, run, weights, rows, findings, timings)
     _write("--json", outputs["--json"], output.json_bytes(record))
     if options.report:
@@ -55,6 +59,13 @@ def calibrate(options: argparse.Namespace) -> int:
     for requirement in missed:
         say(f"missed --require {requirement}: {requirement.key} is {after[requirement.key]:g}")
     return 1 if missed else 0
+
+
+def _say_budget(run: Run, options: argparse.Namespace) -> None:
+    if options.target_records is not None:
+        count, prices = run.model.get_active_weights()["count"], run.model.history["lambda_l0"]
+        price = f", price of a record {prices.max():.3g} at most" if len(prices) else ""
+        say(f"budget {options.target_records:,}: {count:,} records in use{price}")
 
 
 def _write(option: str, path, content: bytes) -> None:
@@ -76,6 +87,13 @@ def _check_outputs(options: argparse.Namespace) -> dict[str, str | None]:
     output.check_outputs(outputs, inputs)
     if options.report:
         files.optional_module("matplotlib", "report", "--report")
+    if options.target_records is not None and options.lambda_l0 is not DEFAULT_LAMBDA_L0:
+        raise InputError("--target-records: expected it without --lambda-l0, which it sets")
+    if options.exact and options.target_records is None:
+        raise InputError("--exact: expected --target-records with it")
+    for option in ("target_records", "refit"):
+        if options.no_gates and getattr(options, option) is not None:
+            raise InputError(f"--{option.replace('_', '-')}: expected it without --no-gates")
     if options.resume and not options.checkpoint:
         raise InputError("--resume: expected --checkpoint FILE too, to continue from")
     if options.resume:

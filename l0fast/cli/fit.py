@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ class Run:
     epochs: int = 0
     """Of this process: a resumed run has done more."""
     seconds: float = 0.0
+    refit_seconds: dict[str, float] = field(default_factory=dict)
+    """'refit' and its seconds, where there was one."""
 
 
 def on_terminal() -> bool:
@@ -86,20 +88,13 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
         model.fit(
             matrix,
             targets.values,
-            lambda_l0=options.lambda_l0,
+            **_price(options),
             lambda_l2=options.lambda_l2,
             lr=options.lr,
             epochs=options.epochs - first,
-            loss_type=options.loss,
             verbose="bar" if bar else False,
             verbose_freq=options.verbose_freq,
-            target_groups=targets.groups,
-            normalize_groups=not options.no_normalize_groups,
-            group_multipliers=dict(options.group_multiplier) or None,
-            target_weights=targets.weight,
-            target_scales=targets.scale,
-            target_tolerances=targets.tolerance,
-            loss_cap=options.loss_cap,
+            **_loss(problem, options),
             callback=look if log is not None or not bar else None,
             resume=options.resume,
             checkpoint=options.checkpoint,
@@ -117,6 +112,60 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_interrupted(model, options)) from None
     run.seconds, run.epochs = time.perf_counter() - began, model.epoch - first
+
+
+def refit(run: Run, problem: Problem, options: argparse.Namespace) -> None:
+    """Trains the weights of the records in use once more, without gates; a checkpoint stays that of the run before.
+
+    Raises:
+        InputError: no record is in use, or the loss diverges.
+        KeyboardInterrupt: with a message that says what there is.
+    """
+    began = time.perf_counter()
+    before = run.model.get_weights(deterministic=True).detach().cpu().numpy()
+    try:
+        run.model.refit(
+            *(problem.matrix, problem.targets.values, options.refit, options.lr, options.lambda_l2),
+            **_loss(problem, options),
+        )
+    except (ValueError, FloatingPointError) as error:
+        raise InputError(f"{error}; {rescue_weights(before)}") from None
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(options.device, error) from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"during the refit; of the run before it {rescue_weights(before)}") from None
+    run.refit_seconds["refit"] = time.perf_counter() - began
+    after = run.model.get_weights(deterministic=True).detach().cpu().numpy()
+    errors = [
+        np.abs(relative_errors(problem.matrix @ w.astype(np.float64), problem.targets.values)).mean()
+        for w in (before, after)
+    ]
+    say(
+        f"refit of {int((after > 0).sum()):,} records: mean relative error {errors[0]:.3%} -> {errors[1]:.3%}, "
+        f"{run.refit_seconds['refit']:,.1f} s for {options.refit:,} epochs"
+    )
+
+
+def _price(options: argparse.Namespace) -> dict:
+    """What decides how many records are kept."""
+    if options.target_records is None:
+        return {"lambda_l0": options.lambda_l0}
+    return {"target_records": options.target_records, "exact": options.exact}
+
+
+def _loss(problem: Problem, options: argparse.Namespace) -> dict:
+    """What a miss costs, the same for a fit and a refit."""
+    targets = problem.targets
+    return {
+        "loss_type": options.loss,
+        "target_groups": targets.groups,
+        "normalize_groups": not options.no_normalize_groups,
+        "group_multipliers": dict(options.group_multiplier) or None,
+        "target_weights": targets.weight,
+        "target_scales": targets.scale,
+        "target_tolerances": targets.tolerance,
+        "loss_cap": options.loss_cap,
+    }
 
 
 def _interrupted(model: SparseCalibrationWeights, options: argparse.Namespace) -> str:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+DEFAULT_LAMBDA_L0 = float("1e-3")
+"""An object of its own: with --target-records, only a --lambda-l0 that was typed is in the way."""
 LOSSES = ("mse", "relative", "relative_epsilon", "capped_mape")
 REQUIRABLE = ("mean_error", "max_error", "share_within_10", "active")
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -153,9 +155,12 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         "--lambda-l0",
         metavar="X",
         type=_number,
-        default=1e-3,
+        default=DEFAULT_LAMBDA_L0,
         help="price of a record in use: more of it keeps fewer records",
     )
+    add("--target-records", metavar="K", type=_whole(1), help="end with K records within 1 %%, instead of --lambda-l0")
+    add("--exact", action="store_true", help="end with exactly --target-records")
+    add("--refit", metavar="N", type=_whole(1), help="then train the weights kept for N epochs without gates")
     add("--lambda-l2", metavar="X", type=_number, default=1e-12, help="price of a squared weight")
     add("--lr", metavar="X", type=_number, default=0.15, help="Adam's step")
     add("--beta", metavar="X", type=_number, default=0.35, help="temperature of the gates")

@@ -33,6 +33,8 @@ def table(problem: Problem, weights: np.ndarray) -> dict[str, np.ndarray]:
 def plain_options(options: argparse.Namespace) -> dict:
     """Every option that matters for repeating the run, as JSON can hold it."""
     plain = {key: value for key, value in vars(options).items() if key not in _NOT_OPTIONS}
+    if options.target_records is not None:
+        plain["lambda_l0"] = None  # the budget has set it
     return plain | {
         "group_multiplier": dict(options.group_multiplier),
         "require": [str(requirement) for requirement in options.require],

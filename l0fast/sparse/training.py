@@ -94,6 +94,7 @@ def train(model, X, matrix: PackedMatrix, objective: Objective, options: FitOpti
         _draw_parameters(model, objective)
     if run is None:
         run = model._run = RunState.new(model._draw_seed(), model._trained())
+    run.lambda_l0 = options.lambda_l0
 
     def epochs(count: int) -> np.ndarray:
         if by_hand:

@@ -1,0 +1,101 @@
+"""What a record budget costs and gives: one run for each budget, refitted; beside it a random subset, refitted too.
+
+    python benchmarks/bench_budget.py [--problem cps40k] [--records 20000 5000 1000] [--epochs 1000] [--seed 0]
+        [--out benchmarks/results/budget.csv]
+
+One row for each budget and way ('gates', 'refit' of the same run, 'random subset, refit'): records; gates that were
+moved at the end, since steering had not closed them; mean and largest relative error; seconds of this step; Kish's
+effective sample size and the largest weight over the median.
+"""
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import append_row, run_facts, significant
+from problems import BETA, GAMMA, LAMBDA_L2, OPEN_KEEP_PROB, PROBLEMS, ZETA, Problem, make_problem
+
+from l0fast.calibration import SparseCalibrationWeights
+from l0fast.calibration.diagnostics import quality, weight_statistics
+from l0fast.calibration.matrix import pack
+
+LR = 0.15
+JITTER = 0.05
+
+
+def model_of(problem: Problem, keep, initial, seed: int, jitter: float = 0.0) -> SparseCalibrationWeights:
+    return SparseCalibrationWeights(
+        problem.n_records,
+        *(BETA, GAMMA, ZETA, keep, initial, jitter),
+        seed=seed,
+    )
+
+
+def judged(problem: Problem, model: SparseCalibrationWeights) -> dict:
+    """Errors of the weights in double precision, and how uneven they are."""
+    weights = model.get_weights(deterministic=True).detach().double().numpy()
+    errors, uneven = quality(problem.M @ weights, problem.y), weight_statistics(weights)
+    return {
+        "records": uneven["count"],
+        "mean_error": significant(errors["mean_error"]),
+        "max_error": significant(errors["max_error"]),
+        "ess": significant(uneven["ess"]),
+        "largest_ratio": significant(uneven["largest_ratio"]),
+    }
+
+
+def measure(problem: Problem, matrix, k: int, epochs: int, seed: int):
+    """Yields (way, seconds, gates moved at the end, figures)."""
+    model = model_of(problem, OPEN_KEEP_PROB, problem.w0, seed, JITTER)
+    loss = {"loss_type": "relative", "lr": LR, "lambda_l2": LAMBDA_L2, "epochs": epochs}
+    began = time.perf_counter()
+    model.fit(matrix, problem.y, target_records=k, **loss)
+    seconds = time.perf_counter() - began
+    moved = 0 if model._run.unsettled is None else len(model._run.unsettled[0])
+    yield "gates", seconds, moved, judged(problem, model)
+
+    began = time.perf_counter()
+    model.refit(matrix, problem.y, **loss)
+    yield "refit", time.perf_counter() - began, 0, judged(problem, model)
+
+    chosen = np.random.default_rng(seed).choice(problem.n_records, k, replace=False)
+    keep = np.zeros(problem.n_records)
+    keep[chosen] = 1
+    model = model_of(problem, keep, problem.w0 * problem.n_records / k, seed)
+    began = time.perf_counter()
+    model.refit(matrix, problem.y, **loss)
+    yield "random subset, refit", time.perf_counter() - began, 0, judged(problem, model)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problem", choices=PROBLEMS, default="cps40k")
+    parser.add_argument("--records", type=int, nargs="+", default=[20_000, 5_000, 1_000])
+    parser.add_argument("--epochs", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--cps", type=Path, help="file with the full CPS problem, for cps280k")
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "l0fast")
+    parser.add_argument("--out", type=Path, help="CSV to add the rows to")
+    options = parser.parse_args(arguments)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    problem = make_problem(options.problem, options.cps, options.cache)
+    print(problem, flush=True)
+    matrix = pack(problem.M)
+    for k in options.records:
+        for way, seconds, moved, figures in measure(problem, matrix, k, options.epochs, options.seed):
+            row = {"problem": problem.name, "budget": k, "way": way, "epochs": options.epochs}
+            row |= {"seconds": significant(seconds), "moved": moved, **figures, "seed": options.seed}
+            print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+            if options.out:
+                append_row(options.out, row | run_facts())
+    return 0
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("always")
+    raise SystemExit(main())

@@ -1,0 +1,113 @@
+"""A path of record budgets, from large to small: what fewer records cost."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .. import reference
+from .budget import checked_budget
+from .diagnostics import quality, weight_statistics
+from .objective import build_objective
+from .refit import check_refit
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One budget's result, with deterministic gates."""
+
+    target: int
+    """Records asked for."""
+    records: int
+    """Records in use."""
+    lambda_l0: float
+    """Mean price of a gate over the last tenth of the point's epochs."""
+    loss: float
+    """Data loss of these weights, without noise."""
+    mean_error: float
+    """Mean absolute relative error of the targets (0.01 is 1 %), as diagnostics.quality has it."""
+    max_error: float
+    ess: float
+    """Kish's effective sample size, in records."""
+    weights: np.ndarray
+    """float32 [n]."""
+
+
+_LOSS_OPTIONS = (
+    *("target_groups", "normalize_groups", "group_multipliers", "target_weights", "target_scales"),
+    *("target_tolerances", "loss_cap"),
+)
+_NOT_HERE = ("lambda_l0", "lambda_share", "target_records", "resume")
+
+
+def frontier(model, records, M, y, epochs: int, options: dict) -> list[FrontierPoint]:
+    """See SparseCalibrationWeights.path."""
+    budgets = _checked(model, records, options)
+    matrix = model.pack(M, fitting=True)
+    objective = build_objective(
+        *(y, matrix.n_targets, options.get("loss_type", "mse")),
+        **{name: options[name] for name in _LOSS_OPTIONS if name in options},
+        device=model.log_weight.device,
+    )
+    gated, points = None, []
+    for k in budgets:
+        if gated is not None:
+            _back_to_gates(model, gated)
+        model.fit(matrix, y, epochs=epochs, target_records=k, resume=bool(points), **{**options, "refit": False})
+        if options.get("refit", False):
+            gated = (model.log_weight.detach().clone(), model.log_alpha.detach().clone(), model._run.unsettled)
+            refit_options = {name: options[name] for name in ("lr", "lambda_l2") if name in options}
+            loss_options = {name: options[name] for name in ("loss_type", *_LOSS_OPTIONS) if name in options}
+            model.refit(matrix, y, epochs, **{"lr": 0.01, **refit_options}, **loss_options)
+        points.append(_point(model, matrix, objective, k, epochs))
+    return points
+
+
+def _back_to_gates(model, gated: tuple) -> None:
+    """Undoes a refit, so that the path goes on with its gates and Adam's moments."""
+    with torch.no_grad():
+        model.log_weight.copy_(gated[0])
+        model.log_alpha.copy_(gated[1])
+    model._run.refitted, model._run.unsettled = False, gated[2]
+
+
+def _point(model, matrix, objective, k: int, epochs: int) -> FrontierPoint:
+    with torch.no_grad():
+        weights = model.get_weights(deterministic=True).cpu().numpy()
+        totals = model.predict(matrix).double()
+    loss = reference.data_loss(
+        *(totals, objective.targets, objective.scales, objective.omega),
+        *(objective.tolerances, objective.rho, objective.cap),
+    )
+    errors = quality(totals, objective.targets)
+    prices = model.history["lambda_l0"][-max(1, epochs // 10) :]
+    return FrontierPoint(
+        target=int(k),
+        records=int((weights > 0).sum()),
+        lambda_l0=float(prices.mean()) if len(prices) else 0.0,
+        loss=float(loss),
+        mean_error=errors["mean_error"],
+        max_error=errors["max_error"],
+        ess=weight_statistics(weights)["ess"],
+        weights=weights,
+    )
+
+
+def _checked(model, records, options: dict) -> list[int]:
+    check_refit(model, options.get("refit", False))
+    for name in _NOT_HERE:
+        if name in options:
+            raise ValueError(f"{name}: not an option of path, which sets it itself")
+    try:
+        budgets = list(records)
+    except TypeError:
+        raise TypeError(f"records: expected a list of ints, got {type(records).__name__}") from None
+    if not budgets:
+        raise ValueError("records: expected at least one budget, got none")
+    for k in budgets:
+        checked_budget(model, k, options.get("exact", False))
+    for above, below in itertools.pairwise(budgets):
+        if below >= above:
+            raise ValueError(f"records: expected budgets that decrease, got {below} after {above}")
+    return budgets

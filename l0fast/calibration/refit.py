@@ -1,0 +1,112 @@
+"""Weights once more, without gates, on the columns of the records in use."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .. import constants as c
+from .. import ops, reference
+from .chunks import FitOptions, run_chunks
+from .initial import FROZEN
+from .matrix import PackedMatrix
+from .objective import Objective
+from .progress import Reporter
+from .state import RunState
+from .trainer import engine_epochs
+
+STAGES = 10
+"""Parts of a refit, each with a smaller step: at a constant one, Adam circles around the best weights."""
+
+
+@dataclass
+class _Dense:
+    """The weights of the support as the engine takes them: a parameter each, and gates that nobody asks."""
+
+    log_weight: Tensor
+    log_alpha: Tensor
+    _run: RunState | None = None
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {"weight": self.log_weight, "alpha": self.log_alpha}
+
+    def _engine_options(self) -> dict:
+        return {"link": c.LINK_EXP, "gates": False}
+
+    @property
+    def epoch(self) -> int:
+        return self._run.epoch
+
+
+def check_refit(model, refit) -> None:
+    """Raises TypeError or ValueError where a refit was asked for that is none."""
+    if not isinstance(refit, bool):
+        raise TypeError(f"refit: expected True or False, got {type(refit).__name__}")
+    if refit and not model.use_gates:
+        raise ValueError("refit: expected a model with gates, got use_gates=False")
+    if refit and model._by_hand():
+        raise ValueError(f"refit: expected no overridden methods, got those of {type(model).__name__}")
+
+
+def refit_weights(model, matrix: PackedMatrix, objective: Objective, options: FitOptions) -> None:
+    """See SparseCalibrationWeights.refit; of the options it takes epochs, lr and lambda_l2."""
+    weights = model.get_weights(deterministic=True).detach()
+    support = (weights > 0).nonzero().squeeze(1)
+    if not len(support):
+        raise ValueError("refit: expected records in use, got none; a smaller lambda_l0 or a budget keeps some")
+    best = torch.log(weights[support])
+    compact = matrix.columns(support)
+    try:
+        for _, log_weight in _stages(best, compact, objective, options):
+            best = log_weight
+    except KeyboardInterrupt:
+        _write_back(model, support, best)
+        raise KeyboardInterrupt("refit: stopped; the model has the best weights so far") from None
+    _write_back(model, support, best)
+
+
+def _stages(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, options: FitOptions):
+    """Yields (loss, log_weight) at the start of a refit and whenever a stage ends with a lower loss."""
+    dense = _Dense(log_weight.clone(), torch.zeros_like(log_weight))
+    # The seed is never drawn from: without gates there is no noise. One of its own leaves the generators alone.
+    run = dense._run = RunState.new(torch.zeros(1, dtype=torch.int64, device=log_weight.device), dense._trained())
+    least = loss_of(log_weight, matrix, objective, options.lambda_l2)
+    yield least, log_weight
+    for stage in range(STAGES):
+        first, last = (options.epochs * k // STAGES for k in (stage, stage + 1))
+        lr = options.lr * (1 + math.cos(math.pi * stage / STAGES)) / 2
+        part = replace(options, epochs=last - first, lr=lr, verbose=False, callback=None, checkpoint=None)
+
+        def epochs(count: int, part=part):
+            return engine_epochs(dense, run, matrix, objective, part, count)
+
+        run_chunks(run, part, epochs, Reporter(dense, part), "a refit with a smaller lr")
+        loss = loss_of(dense.log_weight, matrix, objective, options.lambda_l2)
+        if loss < least:
+            least = loss
+            yield loss, dense.log_weight.clone()
+
+
+def loss_of(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, lambda_l2: float = 0.0) -> float:
+    """What a refit minimises: ``sum_j omega_j rho((M w - y)_j / scale_j) + lambda_l2 sum w^2``, w = exp(log_weight)."""
+    totals, _ = ops.gated_totals(
+        *(log_weight, torch.zeros_like(log_weight), matrix.indptr, matrix.rows, matrix.values, matrix.n_targets, None),
+        link=c.LINK_EXP,
+        gates=False,
+    )
+    data = reference.data_loss(
+        *(totals.double(), objective.targets, objective.scales, objective.omega),
+        *(objective.tolerances, objective.rho, objective.cap),
+    )
+    return float(data) + lambda_l2 * float(torch.exp(log_weight.double()).square().sum())
+
+
+def _write_back(model, support: Tensor, log_weight: Tensor) -> None:
+    """The gates go beyond the bound: open, or closed, for good."""
+    with torch.no_grad():
+        model.log_weight[support] = log_weight
+        model.log_alpha.fill_(-FROZEN)
+        model.log_alpha[support] = FROZEN
+    if model._run is not None:
+        model._run.refitted, model._run.unsettled = True, None

@@ -1,0 +1,90 @@
+"""What a calibration model does with a run besides fitting: refit, frontier, checkpoints."""
+
+from . import checkpoint as checkpoints
+from .chunks import FitOptions
+from .frontier import FrontierPoint, frontier
+from .objective import build_objective
+from .refit import check_refit, refit_weights
+
+
+class RunMethods:
+    """Methods of SparseCalibrationWeights."""
+
+    def refit(
+        self, M, y, epochs: int = 300, lr: float = 0.1, lambda_l2: float = 0.0, loss_type: str = "mse", **loss_options
+    ):
+        """Trains the weights of the records in use once more, without gates, on the matrix of these records alone.
+
+        A gate scales a weight down and its noise blurs the loss; without both, the same records meet the targets
+        better. The weights start where they are; lr falls to nearly 0 along half a cosine; what is kept is the best of
+        the start and of the ends of ten equal parts, so that the data loss never rises. Afterwards the gates of these
+        records are always open and all others always closed (weight exactly 0; their log_weight is not touched), and
+        the run can no longer be resumed. An epoch costs what the columns of these records cost.
+
+        Args:
+            M, y: as in :meth:`fit`.
+            epochs: at least 0.
+            lr: Adam's first step, at least 0.
+            lambda_l2: price of a squared weight, at least 0.
+            loss_type: as in :meth:`fit`.
+            **loss_options: target_groups, normalize_groups, group_multipliers, target_weights, target_scales,
+                target_tolerances, loss_cap, as in :meth:`fit`.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            TypeError, ValueError: bad input, by name, before anything has changed; also no record in use, or a model
+                without gates or with overridden methods.
+            FloatingPointError: the loss left the finite numbers; the model has the weights from before.
+            KeyboardInterrupt: the model has the best weights so far.
+        """
+        options = FitOptions(0.0, lambda_l2, lr, epochs, loss_type, False, 1, None, False, None, 1)
+        check_refit(self, True)
+        matrix = self.pack(M, fitting=True)
+        objective = build_objective(y, matrix.n_targets, loss_type, device=self.log_weight.device, **loss_options)
+        refit_weights(self, matrix, objective, options)
+        return self
+
+    def path(self, records, M, y, epochs: int = 600, **options) -> list[FrontierPoint]:
+        """What fewer records cost: one point for each budget, from large to small, each starting where the last ended.
+
+        The first budget takes a new run from the present parameters, the others continue it (``resume=True``, so no
+        new jitter and no cold moments). The model ends at the last point.
+
+        Args:
+            records: budgets, decreasing, each in [1, n].
+            M, y: as in :meth:`fit`.
+            epochs: for each budget.
+            **options: of :meth:`fit`, other than lambda_l0, lambda_share, target_records and resume. With
+                ``refit=True`` each point has the refitted weights, while the path itself goes on with the gates; the
+                model then ends with the last point's refitted weights.
+
+        Returns:
+            One :class:`FrontierPoint` for each budget. :func:`l0fast.calibration.report.plot_frontier` draws them.
+
+        Raises:
+            TypeError, ValueError: bad input, by name, before anything has changed.
+        """
+        return frontier(self, records, M, y, epochs, options)
+
+    def save_checkpoint(self, path) -> None:
+        """Writes parameters, optimizer, epoch, noise and history to a safetensors file, atomically.
+
+        Raises:
+            ValueError: there is no run to save.
+            OSError: the file cannot be written; an older one at path is then as it was.
+        """
+        checkpoints.save(self, path)
+
+    def load_checkpoint(self, path):
+        """Takes over the run in a file of :meth:`save_checkpoint`; ``fit(..., resume=True)`` continues it.
+
+        That call then refuses another matrix, other targets or other options than the saved run's, by name.
+
+        Raises:
+            ValueError: not such a file, or one of a model with other constructor options, by name.
+            OSError: the file cannot be read.
+        """
+        checkpoints.load(self, path)
+        return self
