@@ -36,7 +36,7 @@ PAPER = {
 
 LAMBDAS = {
     ("lenet300", "equal"): (0.1,),
-    ("lenet300", "separate"): (0.15, 0.75, 32.0),
+    ("lenet300", "separate"): (0.15, 0.75, 40.0),
     ("lenet5", "equal"): (0.1,),
     ("lenet5", "separate"): (10.0, 0.5, 0.1, 10.0),
 }
