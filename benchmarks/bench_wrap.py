@@ -176,26 +176,48 @@ def report(options, facts: dict, case: str, contender: str, count: int, unit: st
 
 
 def variance(options: argparse.Namespace, facts: dict) -> None:
-    """Of the gradient of log_alpha on one batch, summed over the gates: of the noise alone, parameters fixed."""
+    """Over draws of the gates, of the gradient of weights and of log_alpha: parameters and the batch stay the same."""
+    from sklearn.datasets import load_digits
+
     torch.manual_seed(0)
-    net, batch = mlp(8 if options.quick else 64), 64
-    x, y = torch.randn(batch, 8 if options.quick else 64), torch.randint(0, 10, (batch,))
+    images, digits = load_digits(return_X_y=True)
+    batch = 8 if options.quick else 64
+    x, y = torch.tensor(images[:batch] / 16, dtype=torch.float32), torch.tensor(digits[:batch])
+    net = mlp(64)
+    start = L0Regularizer(net, 0.0, droprate_init=0.5, init="constant")
+    optimizer = torch.optim.Adam(start.parameters(), lr=1e-3)
+    everything, labels = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(digits)
     count = sum(p.numel() for p in net.parameters())
-    print(f"\n### Variance of the gradient of log_alpha, MLP of {count:,} parameters, one batch of {batch}\n")
-    print(f"{options.rounds} draws each; their two halves give the range\n")
-    print("| gates | variance | low | high |\n|---|--:|--:|--:|")
-    for name, independent in (("shared", False), ("independent", True)):
-        wrapped = L0Regularizer(net, 0.0, droprate_init=0.5, independent=independent, init="constant")
-        draws = []
-        for _ in range(options.rounds):
-            loss = nn.functional.cross_entropy(wrapped(x), y)
-            grads = torch.autograd.grad(loss, list(wrapped.log_alpha.parameters()))
-            draws.append(torch.cat([g.reshape(-1) for g in grads]).double())
-        stacked = torch.stack(draws)
-        values = [part.var(0).sum().item() for part in (stacked, *stacked.chunk(2))]
-        cells = [significant(v) for v in (values[0], min(values[1:]), max(values[1:]))]
-        print(f"| {name} | {' | '.join(cells)} |")
-        report(options, facts, "variance", name, count, "variance", [*cells, "", "", ""])
+    print(f"\n### Variance of the gradient, MLP 64-64-480-10, the first {batch} of scikit-learn's digits\n")
+    print(f"{options.rounds} draws each, summed over {count:,} parameters; the draws' two halves give the range\n")
+    print("| steps before | gradient of | gates | variance | low | high |\n|--:|---|---|--:|--:|--:|")
+    for done, further in ((0, 0), (100, 100)):
+        for _ in range(further):  # with shared gates, on all digits
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(start(everything), labels).backward()
+            optimizer.step()
+        for independent in (False, True):
+            start.independent = independent
+            for what, values in gradient_variances(start, x, y, options.rounds).items():
+                name = "independent" if independent else "shared"
+                cells = [significant(v) for v in (values[0], min(values[1:]), max(values[1:]))]
+                print(f"| {done} | {what} | {name} | {' | '.join(cells)} |")
+                case = f"variance of {what} after {done}"
+                report(options, facts, case, name, count, "variance", [*cells, "", "", ""])
+        start.independent = False
+
+
+def gradient_variances(wrapped: L0Regularizer, x: Tensor, y: Tensor, rounds: int) -> dict[str, list[float]]:
+    """Summed over the weights and over log_alpha: of all draws and of their halves."""
+    parts = {"weights": list(wrapped.module.parameters()), "log_alpha": list(wrapped.log_alpha.parameters())}
+    draws: dict[str, list[Tensor]] = {what: [] for what in parts}
+    for _ in range(rounds):
+        loss = nn.functional.cross_entropy(wrapped(x), y)
+        grads = iter(torch.autograd.grad(loss, [p for ps in parts.values() for p in ps]))
+        for what, ps in parts.items():
+            draws[what].append(torch.cat([next(grads).reshape(-1) for _ in ps]).double())
+    stacked = {what: torch.stack(values) for what, values in draws.items()}
+    return {what: [half.var(0).sum().item() for half in (v, *v.chunk(2))] for what, v in stacked.items()}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

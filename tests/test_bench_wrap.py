@@ -27,10 +27,24 @@ def test_quick(native, tmp_path, capsys, decay):
 
 
 def test_variance(native, tmp_path):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: no digits")
     out = tmp_path / "wrap.csv"
     assert bench_wrap.main(["--quick", "--variance", "--rounds", "20", "--out", str(out)]) == 0
-    shared, own = (float(row["median"]) for row in csv.DictReader(out.open()))
-    assert 0 < own < shared
+    rows = list(csv.DictReader(out.open()))
+    assert len({(row["case"], row["contender"]) for row in rows}) == len(rows) == 8
+    assert all(float(row["p20"]) > 0 and row["unit"] == "variance" for row in rows)
+
+
+def test_gradient_variances_are_those_of_the_noise():
+    """Independent gates divide by the batch where all examples are the same; the mean gradient stays."""
+    torch.manual_seed(0)
+    x, y = torch.ones(16, 6), torch.zeros(16, dtype=torch.int64)
+    wrapped = bench_wrap.L0Regularizer(nn.Linear(6, 3), 0.0, droprate_init=0.5)
+    shared = bench_wrap.gradient_variances(wrapped, x, y, 400)
+    wrapped.independent = True
+    own = bench_wrap.gradient_variances(wrapped, x, y, 400)
+    for what in shared:
+        assert own[what][0] == pytest.approx(shared[what][0] / 16, rel=0.2)
 
 
 def test_another_result_is_not_timed(native):

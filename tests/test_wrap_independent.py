@@ -176,8 +176,8 @@ def test_bad_batches():
         L0Regularizer(Loss(), 1.0, independent=True)(torch.ones(2, 6))
 
 
-def test_the_gradient_varies_less():
-    """Of log_alpha, on one batch whose examples agree: shared gates move all of them together."""
+def test_the_gradient_varies_less_where_examples_agree():
+    """Shared gates move all of them together. (Where they pull against each other, that cancels noise.)"""
     torch.manual_seed(0)
     net, x = mlp(), 1 + 0.1 * torch.randn(32, 6)
     y = x[:, :3].sin()

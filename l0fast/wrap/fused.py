@@ -17,16 +17,23 @@ class Link(NamedTuple):
     """A link and what it was made of: it is of use as long as that has not changed."""
 
     tensor: Tensor
-    log_alphas: list[Tensor]
+    flat: Tensor  # log_alpha of all gates, joined
+    flat_weights: Tensor
+    parameters: list[Tensor]
     versions: list[int]
     shape: dict
 
     def fits(self, group: Group, shape: dict) -> bool:
-        same = len(self.log_alphas) == len(group.log_alphas) and self.shape == shape
+        parameters = _parameters(group)
+        same = len(self.parameters) == len(parameters) and self.shape == shape
         return same and all(
             a is b and b._version == version and b.dtype == self.tensor.dtype
-            for a, b, version in zip(self.log_alphas, group.log_alphas, self.versions, strict=True)
+            for a, b, version in zip(self.parameters, parameters, self.versions, strict=True)
         )
+
+
+def _parameters(group: Group) -> list[Tensor]:
+    return [*group.log_alphas, *group.weights]
 
 
 def masked(group: Group, seed: Tensor | None, options: dict) -> tuple[list[Tensor], Link | None]:
@@ -43,7 +50,8 @@ def masked(group: Group, seed: Tensor | None, options: dict) -> tuple[list[Tenso
     if not log_alpha.requires_grad:
         return list(parts), None
     shape = {name: named[name] for name in ("temperature", "gamma", "zeta", "bound")}
-    return list(parts), Link(link, group.log_alphas, [x._version for x in group.log_alphas], shape)
+    parameters = _parameters(group)
+    return list(parts), Link(link, log_alpha, weight, parameters, [x._version for x in parameters], shape)
 
 
 ORDER = ("stream", "first_index", "temperature", "gamma", "zeta", "bound", "uniform_eps", "eval_temperature")
@@ -54,7 +62,7 @@ DEFAULTS = (0, 0, None, None, None, None, 0.0, True)
 
 
 def _usable(group: Group) -> bool:
-    tensors = (*group.weights, *group.log_alphas)
+    tensors = _parameters(group)
     return (
         _linked.eager()
         and all(type(t) is torch.nn.Parameter and t.device.type == "cpu" for t in tensors)

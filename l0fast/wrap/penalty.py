@@ -31,11 +31,16 @@ def regularization(group: Group, lam: float, decay: float, shape: dict, link: Li
     sizes = {layout.per_gate for layout in group.layouts}
     if decay == 0 and len(sizes) == 1:
         return lam * sizes.pop() * open_gates(group, shape, link)
-    flat = group.flat()
+    flat = group.flat() if link is None else link.flat
+    if group.elementwise:  # what the forward has joined serves again, and no operation is per parameter
+        weights = [group.flat_weights() if link is None else link.flat_weights]
+        layouts = [Layout((flat.numel(),), (flat.numel(),))]
+    else:
+        weights, layouts = group.weights, group.layouts
     fused = flat.dtype in (torch.float32, torch.float64) and _linked.eager() and _load.native_for(flat)
     if fused and flat.numel():
-        return _Reweighted.apply(flat, group.layouts, lam, decay, shape, *group.weights)
-    return _in_torch(flat, group.weights, group.layouts, lam, decay, shape)
+        return _Reweighted.apply(flat, layouts, lam, decay, shape, *weights)
+    return _in_torch(flat, weights, layouts, lam, decay, shape)
 
 
 def _costs(flat: Tensor, weights, layouts: list[Layout], lam: float, decay: float) -> Tensor:
@@ -52,39 +57,53 @@ def _in_torch(flat: Tensor, weights, layouts: list[Layout], lam: float, decay: f
     return (p * _costs(flat, weights, layouts, lam, decay)).sum()
 
 
+CHUNK = 1 << 16
+"""Gates whose temporaries stay in a cache: fresh memory of a whole model's size costs more than the arithmetic."""
+
+
 class _Reweighted(torch.autograd.Function):
-    """The same with a third of its passes over the memory: temporaries are written in place."""
+    """The same without temporaries of the size of all gates, but two that backward needs."""
 
     @staticmethod
     def forward(ctx, flat, layouts, lam, decay, shape, *weights):
         ctx.layouts, ctx.lam, ctx.decay, ctx.shape = layouts, lam, decay, shape
-        p = reference.active_probability(flat, **shape)
-        cost = torch.empty_like(flat)
-        place = 0
-        for layout, weight, size in zip(layouts, weights, _sizes(layouts), strict=True):
-            part = cost[place : place + size].view(layout.gates)
-            if decay and layout.per_gate == 1 and weight.shape == part.shape:
-                torch.mul(weight, weight, out=part).mul_(0.5 * decay).add_(lam)
-            elif decay:
-                part.copy_(layout.sums(weight.square())).mul_(0.5 * decay).add_(lam * layout.per_gate)
-            else:
+        p, cost = (torch.ops.l0fast.empty_large(flat) for _ in range(2))
+        for layout, weight, part in zip(layouts, weights, cost.split(_sizes(layouts)), strict=True):
+            part = part.view(layout.gates)
+            if not decay:
                 part.fill_(lam * layout.per_gate)
-            place += size
+            elif layout.elementwise:
+                torch.mul(weight, weight, out=part).mul_(0.5 * decay).add_(lam)
+            else:
+                part.copy_(layout.sums(weight.square())).mul_(0.5 * decay).add_(lam * layout.per_gate)
+        total = flat.new_zeros((), dtype=torch.float64)
+        for a, chances, costs in zip(flat.split(CHUNK), p.split(CHUNK), cost.split(CHUNK), strict=True):
+            chances.copy_(reference.active_probability(a, **shape))
+            total += chances @ costs
         ctx.save_for_backward(flat, p, cost, *weights)
-        return (p * cost).sum()  # a cascade: as exact as float64, to a few roundings
+        return total.to(flat.dtype)
 
     @staticmethod
     def backward(ctx, grad):
         flat, p, cost, *weights = ctx.saved_tensors
         scalars = tuple(ctx.shape[name] for name in ("temperature", "gamma", "zeta", "bound"))
 
+        keep = _linked._keeps_graph()
+        slopes, products = (torch.ops.l0fast.empty_large(flat) if keep else own for own in (cost, p))
+
         def kernel(flat, *rest):
             *weights, grad = rest
-            grads = [torch.ops.l0fast.l0_penalty_backward(grad, flat, *scalars).mul_(cost)]
-            parts = p.split(_sizes(ctx.layouts))
-            for layout, weight, part in zip(ctx.layouts, weights, parts, strict=True):
-                grads.append(layout.apply(weight, part).mul_(ctx.decay * grad) if ctx.decay else zeros(weight))
-            return grads
+            for a, costs, out in zip(flat.split(CHUNK), cost.split(CHUNK), slopes.split(CHUNK), strict=True):
+                torch.mul(torch.ops.l0fast.l0_penalty_backward(grad, a, *scalars), costs, out=out)
+            if not ctx.decay:
+                return [slopes, *[zeros(weight) for weight in weights]]
+            grads, parts = [], zip(p.split(_sizes(ctx.layouts)), products.split(_sizes(ctx.layouts)), strict=True)
+            for layout, weight, (part, out) in zip(ctx.layouts, weights, parts, strict=True):
+                if layout.elementwise:
+                    grads.append(torch.mul(part.view_as(weight), weight, out=out.view_as(weight)))
+                else:
+                    grads.append(layout.apply(weight, part))
+            return [slopes, *[values.mul_(ctx.decay * grad) for values in grads]]
 
         def forward(flat, *weights):
             return (_in_torch(flat, weights, ctx.layouts, ctx.lam, ctx.decay, ctx.shape),)
