@@ -5,11 +5,11 @@
 
 Both find a path of logistic models with fewer and fewer features: FeatureGate as the price of an open gate rises,
 scikit-learn's L1 logistic regression as C falls. The last part of the training rows says which model of each path to
-take (the one with the fewest features whose AUC there is within 0.005 of the best) and how strong a ridge the gated one
-needs, as a mean over three seeds of the gates; both paths are then trained on all training rows, and only then are the
-test rows looked at. Prints the features kept and the test AUC along both
-paths, "as trained" and with an ordinary ridge logistic regression refitted on the kept features, which is what one
-would use afterwards: L1 also shrinks the coefficients that it keeps, a gate does not. --out draws it.
+take (the best, or with --tolerance the one with the fewest features of those nearly as good) and how strong a ridge
+the gated one needs, as a mean over three seeds of the gates; both paths are then trained on all training rows, and
+only then are the test rows looked at. Prints the features kept and the test AUC along both paths, "as trained" and
+with an ordinary ridge logistic regression refitted on the kept features, which is what one would use afterwards: L1
+also shrinks the coefficients that it keeps, a gate does not. --out draws it. The grants take a few minutes.
 
 --data: an .npz with X_train, y_train, X_test, y_test (labels 0 and 1) and, if you like, names of the columns as
 strings. The grants are those of Kaggle's "Predict Grant Applications" (University of Melbourne): 1,845 columns, nearly
@@ -37,7 +37,6 @@ from l0fast import FeatureGate
 
 RIDGES = (0.01, 0.03, 0.1)  # of the gated model: sum of squared coefficients, beside a mean over rows
 SEEDS = 3
-TOLERANCE = 0.005  # of the validation AUC, to have fewer features
 PARTS = ("X_train", "y_train", "X_test", "y_test")
 
 
@@ -169,15 +168,15 @@ def auc(x, y, point: Point) -> float:
     return roc_auc_score(y, x @ point.coefficients)
 
 
-def choose(paths: list[list[Point]], x, y, most: int) -> tuple[float, int]:
-    """The best AUC on these rows, and the place of the smallest model nearly as good; means over paths of one kind."""
+def choose(paths: list[list[Point]], x, y, options) -> tuple[list[float], int]:
+    """AUC on these rows at each place, means over paths of one kind, and the place to take."""
     kept = [np.mean([len(point.kept) for point in points]) for points in zip(*paths, strict=True)]
     scores = [np.mean([auc(x, y, point) for point in points]) for points in zip(*paths, strict=True)]
-    if min(kept) > most:
-        raise ValueError(f"--max-features: expected at least {min(kept):g}, the fewest of any model, got {most}")
-    scores = [score if count <= most else 0.0 for score, count in zip(scores, kept, strict=True)]
-    good = [k for k in range(len(kept)) if scores[k] >= max(scores) - TOLERANCE]
-    return max(scores), min(good, key=lambda k: kept[k])
+    allowed = [k for k in range(len(kept)) if kept[k] <= options.max_features]
+    if not allowed:
+        raise ValueError(f"--max-features: expected at least {min(kept):g}, the fewest of any model")
+    best = max(scores[k] for k in allowed)
+    return scores, min((k for k in allowed if scores[k] >= best - options.tolerance), key=lambda k: kept[k])
 
 
 def bootstrap(x, y, ours: Point, theirs: Point, draws: int = 500) -> tuple[float, float, float]:
@@ -198,7 +197,7 @@ def draw(curves: dict[str, list[tuple[int, float, float]]], chosen: dict[str, in
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     ink, faint = "#27323a", "#6b7780"
     figure, ax = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
@@ -207,9 +206,10 @@ def draw(curves: dict[str, list[tuple[int, float, float]]], chosen: dict[str, in
         ax.plot(kept, trained, "-o", color=colour, markersize=4.5, linewidth=1.9, label=f"{name}, as trained")
         ax.plot(kept, refit, "--", color=colour, linewidth=1.2, alpha=0.75, label=f"{name}, refitted")
         at = kept[chosen[name]], trained[chosen[name]]
-        label = f"{name}: chosen without the test rows" if name == "FeatureGate" else f"{name}: chosen likewise"
-        ax.plot(*at, "o", markersize=12, markerfacecolor="none", color=colour, markeredgewidth=1.8, label=label)
+        ring = {"markersize": 12, "markerfacecolor": "none", "markeredgewidth": 1.8}
+        ax.plot(*at, "o", color=colour, **ring, label=f"{name}, chosen on validation rows")
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("features kept (logarithmic)", color=ink)
@@ -224,10 +224,11 @@ def draw(curves: dict[str, list[tuple[int, float, float]]], chosen: dict[str, in
     plt.close(figure)
 
 
-def report(name: str, strength: str, path: list[Point], chosen: int, curve: list[tuple[int, float, float]]) -> None:
-    print(f"{name}\n{strength:>12} {'features':>9} {'AUC':>7} {'refitted':>9}")
-    for k, (point, (kept, trained, refit)) in enumerate(zip(path, curve, strict=True)):
-        print(f"{point.price:12.5f} {kept:9} {trained:7.4f} {refit:9.4f}{'   chosen' if k == chosen else ''}")
+def report(strength: str, path: list[Point], chosen: int, scores: list[float], curve: list[tuple]) -> None:
+    print(f"{strength:>12} {'validation':>11} {'features':>9} {'AUC':>7} {'refitted':>9}")
+    for k, (point, score, (kept, trained, refit)) in enumerate(zip(path, scores, curve, strict=True)):
+        end = "   chosen" if k == chosen else ""
+        print(f"{point.price:12.5f} {score:11.4f} {kept:9} {trained:7.4f} {refit:9.4f}{end}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -235,6 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="an .npz (default: scikit-learn's breast_cancer)")
     parser.add_argument("--validate-last", type=int, help="training rows to choose by (default: a random fifth)")
     parser.add_argument("--max-features", type=int, default=10**9, help="choose no model with more")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="validation AUC to give for fewer features")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a .png for the figure; needs matplotlib")
     parser.add_argument("--quick", action="store_true", help="short paths, to try it")
@@ -250,6 +252,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(f"--validate-last: expected 1 to {len(y) - 1} rows, got {options.validate_last}")
         if options.max_features < 1:
             raise ValueError(f"--max-features: expected at least 1, got {options.max_features}")
+        if not options.tolerance >= 0:
+            raise ValueError(f"--tolerance: expected at least 0, got {options.tolerance}")
         if min(len(np.unique(y[part])) for part in (fit, held)) < 2:
             raise ValueError("--validate-last: expected both labels in the rows to choose by and in the others")
         compare(x, y, test_x, test_y, names, fit, held, options)
@@ -269,24 +273,27 @@ def compare(x, y, test_x, test_y, names, fit, held, options) -> None:
     fit_x, held_x = scaled(x[fit], x[held])
     found = {}
     for ridge in RIDGES[1:2] if options.quick else RIDGES:
-        found[ridge] = choose(gate_paths(fit_x, y[fit], ridge), held_x, y[held], options.max_features)
-        print(
-            f"AUC on {len(held):,} validation rows, FeatureGate with ridge {ridge}: {found[ridge][0]:.4f}", flush=True
-        )
-    ridge = max(found, key=lambda r: found[r][0])
-    best, l1_place = choose([l1_path(fit_x, y[fit], l1_prices)], held_x, y[held], options.max_features)
-    print(f"AUC on {len(held):,} validation rows, L1: {best:.4f}")
+        found[ridge] = choose(gate_paths(fit_x, y[fit], ridge), held_x, y[held], options)
+    ridge = max(found, key=lambda r: max(found[r][0]))
+    choices = {
+        "FeatureGate": found[ridge],
+        "L1": choose([l1_path(fit_x, y[fit], l1_prices)], held_x, y[held], options),
+    }
+    for r, (scores, _) in found.items():
+        print(f"best AUC on {len(held):,} validation rows: FeatureGate with ridge {r} {max(scores):.4f}")
+    print(f"best AUC on {len(held):,} validation rows: L1 {max(choices['L1'][0]):.4f}")
 
     # The whole training set, and only now the test rows.
     train_x, test_x = scaled(x, test_x)
     first, *others = gate_paths(train_x, y, ridge)
     paths, curves = {"FeatureGate": first, "L1": l1_path(train_x, y, l1_prices)}, {}
-    chosen = {"FeatureGate": found[ridge][1], "L1": l1_place}
+    chosen = {name: place for name, (_, place) in choices.items()}
     for name, path in paths.items():
         curves[name] = [
             (len(p.kept), auc(test_x, test_y, p), auc(test_x, test_y, refitted(train_x, y, p, ridge))) for p in path
         ]
-        report(name, "price" if name == "FeatureGate" else "1 / (n C)", path, chosen[name], curves[name])
+        print(name)
+        report("price" if name == "FeatureGate" else "1 / (n C)", path, chosen[name], choices[name][0], curves[name])
     ours, theirs = (paths[name][chosen[name]] for name in paths)
     for seed, path in zip(seeds[1:], others, strict=True):
         point = path[chosen["FeatureGate"]]
