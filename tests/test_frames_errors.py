@@ -186,6 +186,8 @@ def test_files(tmp_path):
     refused("no column 'measure' of ", tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("name,measure,value\n,1,\n")
     refused("targets: count: expected a value, got none", tmp_path / "t.csv")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    refused("t.parquet is damaged or not parquet", tmp_path / "t.parquet")
     refused("targets: expected a .csv or .parquet file, got t.txt", "t.txt")
     (tmp_path / "t.csv").write_text("value,measure,value\n1,1,1\n")
     refused("targets: expected distinct column names, got value, measure, value in", tmp_path / "t.csv")
@@ -193,6 +195,18 @@ def test_files(tmp_path):
     refused("t.csv is not a CSV file in UTF-8", tmp_path / "t.csv")
     with pytest.raises(FileNotFoundError):
         CalibrationProblem.from_frame(FRAME, tmp_path / "none.csv")
+
+
+def test_without_pandas_a_file_is_enough(tmp_path):
+    FRAME.to_parquet(tmp_path / "f.parquet")
+    (tmp_path / "t.csv").write_text("measure,value\nkids,70\n")
+    code = (
+        "import sys; sys.modules['pandas'] = None\n"
+        "from l0fast.calibration import CalibrationProblem\n"
+        f"print(CalibrationProblem.from_frame({str(tmp_path / 'f.parquet')!r}, {str(tmp_path / 't.csv')!r}, 'hh').y)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout == "[70.]\n", done.stderr
 
 
 def test_without_pyarrow_it_says_what_to_install():

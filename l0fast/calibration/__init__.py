@@ -1,6 +1,7 @@
 """Calibration of survey weights: few records, positive weights, totals that meet published targets."""
 
+from .frames import CalibrationProblem
 from .matrix import PackedMatrix, pack
 from .model import SparseCalibrationWeights
 
-__all__ = ["PackedMatrix", "SparseCalibrationWeights", "pack"]
+__all__ = ["CalibrationProblem", "PackedMatrix", "SparseCalibrationWeights", "pack"]

@@ -44,8 +44,7 @@ def read_frame(options: argparse.Namespace) -> tuple[CalibrationProblem, np.ndar
     """
     for argument, path in (("--data", options.data), ("--targets", options.targets)):
         check_readable(argument, path)
-    for name in ("pyarrow.parquet", "pandas"):
-        optional_module(name, "data", "--data")
+    optional_module("pyarrow.parquet", "data", "--data")
     try:
         problem = CalibrationProblem.from_frame(options.data, options.targets, options.id, options.weight)
     except (ValueError, TypeError, OSError, ImportError) as error:

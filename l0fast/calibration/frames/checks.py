@@ -87,11 +87,12 @@ def checked_ids(column: str | None, parts: list, n_records: int):
 
 def _repeated(ids):
     """A value that is there twice, or None."""
-    arrow = optional_library("pyarrow")
-    if arrow.types.is_integer(ids.type):  # a sorted copy is small beside the hash table of value_counts
+    if optional_library("pyarrow").types.is_integer(
+        ids.type
+    ):  # a sorted copy is small beside the hash table of value_counts
         values = np.sort(ids.to_numpy())
         again = np.flatnonzero(values[1:] == values[:-1])
         return values[again[0]].item() if again.size else None
     counts = ids.value_counts()
-    twice = counts.filter(optional_library("pyarrow.compute").greater(counts.field("counts"), 1))
-    return twice[0]["values"].as_py() if len(twice) else None
+    again = np.flatnonzero(counts.field("counts").to_numpy() > 1)
+    return counts.field("values")[int(again[0])].as_py() if again.size else None

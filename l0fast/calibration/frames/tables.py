@@ -19,7 +19,13 @@ def table_rows(table, argument: str) -> list[dict]:
         return [dict(zip(names, row, strict=True)) for row in table.itertuples(index=False, name=None)]
     path = Path(table)
     if path.suffix.lower() == ".parquet":
-        return table_rows(optional_library("pandas").read_parquet(path), argument)
+        parquet, arrow = optional_library("pyarrow.parquet"), optional_library("pyarrow")
+        open(path, "rb").close()
+        try:
+            return parquet.read_table(path).to_pylist()
+        except (OSError, arrow.ArrowException) as error:
+            why = str(error).splitlines()[0]
+            raise ValueError(f"{argument}: {path} is damaged or not parquet: {why}") from None
     if path.suffix.lower() != ".csv":
         raise ValueError(f"{argument}: expected a .csv or .parquet file, got {path}")
     try:

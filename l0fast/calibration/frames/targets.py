@@ -151,10 +151,10 @@ def _wanted(target: Target, where: str, cell: tuple[Condition, ...] = ()) -> Wan
     except (ValueError, TypeError) as error:
         raise type(error)(f"targets: {name}: {error}") from None
     numbers = {
-        "value": _number(target.value, name, "value"),
-        "weight": _number(target.weight, name, "weight", least=0),
-        "scale": _number(target.scale, name, "scale"),
-        "tolerance": _number(target.tolerance, name, "tolerance", least=0),
+        "value": number_of(target.value, name, "value"),
+        "weight": number_of(target.weight, name, "weight", least=0),
+        "scale": number_of(target.scale, name, "scale"),
+        "tolerance": number_of(target.tolerance, name, "tolerance", least=0),
     }
     if numbers["value"] is None:
         raise ValueError(f"targets: {name}: expected a value, got none")
@@ -167,7 +167,8 @@ def _wanted(target: Target, where: str, cell: tuple[Condition, ...] = ()) -> Wan
     return Wanted(name, measure, ordered, shown, group=group, **numbers)
 
 
-def _number(entry, name: str, what: str, least: float | None = None) -> float | None:
+def number_of(entry, name: str, what: str, least: float | None = None) -> float | None:
+    """A finite number, None where the field is missing; errors name the target and the field."""
     if missing(entry):
         return None
     try:
