@@ -226,3 +226,14 @@ def test_benchmark_runs(tmp_path, monkeypatch, capsys):
     assert [row["way"] for row in rows] == ["gates", "refit", "random subset, refit"]
     assert all(abs(int(row["records"]) - 800) <= 8 for row in rows)
     assert float(rows[1]["mean_error"]) < float(rows[0]["mean_error"])
+
+
+@pytest.mark.parametrize("name", ["f.svg", "f.png"])
+def test_frontier_is_drawn(tmp_path, name):
+    figures = pytest.importorskip("l0fast.calibration.report_figures")
+    points = make().path([200, 60], *survey(), epochs=300, **OPTIONS)
+    figures.plot_frontier(points, tmp_path / name)
+    assert (tmp_path / name).stat().st_size > 5000
+    with pytest.raises(ValueError, match="points: expected at least one"):
+        figures.plot_frontier([], tmp_path / "none.svg")
+    assert not (tmp_path / "none.svg").exists()
