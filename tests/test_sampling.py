@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from l0fast.calibration import sampling
 from l0fast.calibration.sampling import inclusion_probabilities, sampford
 
 
@@ -27,29 +28,40 @@ def test_zero_sizes_are_never_drawn():
     assert sampford(sizes, 3, seed=1)[0].tolist() == [1, 3, 4]
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 5])
-def test_frequencies_are_those_of_the_design(k):
-    sizes = np.array([1, 2, 3, 1.5, 2.5, 0.7])
-    chances = inclusion_probabilities(sizes, k)
-    free = [i for i in range(6) if chances[i] < 1 - 1e-12]
-    left = k - (6 - len(free))
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_frequencies_are_those_of_the_design(k, monkeypatch):
+    """A chi-square over all samples of 6 units; a try kept with the wrong chance shows."""
+    chances = inclusion_probabilities([1, 2, 3, 1.5, 2.5, 0.7], k)
+    assert (chances < 1).all()
     design = {}
-    for s in itertools.combinations(free, left):
+    for s in itertools.combinations(range(6), k):
         odds = np.array([chances[j] / (1 - chances[j]) for j in s])
         design[s] = sum(chances[i] * np.prod(np.delete(odds, place)) for place, i in enumerate(s))
-    total, draws = sum(design.values()), 6000
-    certain = tuple(i for i in range(6) if i not in free)
-    counts = dict.fromkeys(design, 0)
-    for seed in range(draws):
-        drawn, returned = sampford(sizes, k, seed=seed)
-        counts[tuple(i for i in drawn if i not in certain)] += 1
-        assert len(set(drawn.tolist())) == k and set(certain) <= set(drawn.tolist())
-    np.testing.assert_array_equal(returned, chances)
-    for s, weight in design.items():
-        p = weight / total
-        assert abs(counts[s] / draws - p) < 4.5 * np.sqrt(p * (1 - p) / draws) + 1e-9
-    for i in free:  # Sampford's theorem: the design has the probabilities asked for
+    total, draws = sum(design.values()), 12_000
+    for i in range(6):  # Sampford's theorem: the design has the probabilities asked for
         assert sum(w for s, w in design.items() if i in s) / total == pytest.approx(chances[i])
+    coins = sampling._tilted(chances, max(k - 1, 1))
+    monkeypatch.setattr(sampling, "_tilted", lambda *_: coins)  # the same every time, and most of a draw's cost
+    counts, generator = dict.fromkeys(design, 0), np.random.default_rng(k)
+    for _ in range(draws):
+        counts[tuple(sorted(sampling._draw(chances, k, generator).tolist()))] += 1
+    expected = {s: draws * weight / total for s, weight in design.items()}
+    statistic = sum((counts[s] - x) ** 2 / x for s, x in expected.items())
+    freedom = len(design) - 1
+    assert statistic < freedom + 5 * np.sqrt(2 * freedom)
+
+
+def test_certain_units_are_always_there():
+    sizes = np.array([1, 2, 3, 1.5, 2.5, 0.7, 40, 50])
+    chances = inclusion_probabilities(sizes, 5)
+    assert (chances[6:] == 1).all() and (chances[:6] < 1).all()
+    counts = np.zeros(8)
+    for seed in range(1500):
+        drawn, returned = sampford(sizes, 5, seed=seed)
+        assert len(np.unique(drawn)) == 5 and {6, 7} <= set(drawn.tolist())
+        counts[drawn] += 1
+    np.testing.assert_array_equal(returned, chances)
+    assert (np.abs(counts / 1500 - chances) < 4.5 * np.sqrt(chances * (1 - chances) / 1500) + 1e-9).all()
 
 
 def test_large_samples_take_no_time():
