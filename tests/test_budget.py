@@ -70,6 +70,8 @@ def test_exact_is_exact_however_short_the_run(case):
 
 def test_ties_go_by_index():
     assert most_probable(torch.tensor([0.0, 2.0, 1.0, 1.0, 1.0]), 3).tolist() == [1, 2, 3]
+    many = torch.arange(10_000) % 2  # long enough for a sort that is not stable to show
+    assert most_probable(many.float(), 3000).tolist() == list(range(1, 6000, 2))
 
 
 def test_more_than_the_loss_wants_can_be_asked_for():
@@ -226,3 +228,14 @@ def test_benchmark_runs(tmp_path, monkeypatch, capsys):
     assert [row["way"] for row in rows] == ["gates", "refit", "random subset, refit"]
     assert all(abs(int(row["records"]) - 800) <= 8 for row in rows)
     assert float(rows[1]["mean_error"]) < float(rows[0]["mean_error"])
+
+
+@pytest.mark.parametrize("name", ["f.svg", "f.png"])
+def test_frontier_is_drawn(tmp_path, name):
+    figures = pytest.importorskip("l0fast.calibration.report_figures")
+    points = make().path([200, 60], *survey(), epochs=300, **OPTIONS)
+    figures.plot_frontier(points, tmp_path / name)
+    assert (tmp_path / name).stat().st_size > 5000
+    with pytest.raises(ValueError, match="points: expected at least one"):
+        figures.plot_frontier([], tmp_path / "none.svg")
+    assert not (tmp_path / "none.svg").exists()

@@ -159,3 +159,20 @@ def test_a_generator_of_another_device_is_left_behind_and_said(tmp_path):
     model.fit(M, y, epochs=3, resume=True, **FIT)
     there.fit(M, y, epochs=3, resume=True, **FIT)
     assert torch.equal(there.log_alpha, model.log_alpha)
+
+
+def test_a_file_from_before_record_budgets_is_read(tmp_path):
+    M, y = problem()
+    old, path = tmp_path / "old.safetensors", tmp_path / "run.safetensors"
+    make().fit(M, y, epochs=40, **FIT).save_checkpoint(path)
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    tensors["history"] = tensors["history"][:, :4].contiguous()
+    signature = json.loads(metadata["signature"])
+    del metadata["steering"], signature["target_records"]
+    save_file(tensors, old, {**metadata, "signature": json.dumps(signature)})
+    resumed = make().load_checkpoint(old).fit(M, y, epochs=60, resume=True, **FIT)
+    whole = make().fit(M, y, epochs=100, **FIT)
+    assert torch.equal(resumed.log_alpha, whole.log_alpha)
+    for name, values in whole.history.items():
+        np.testing.assert_array_equal(resumed.history[name], values)

@@ -151,3 +151,28 @@ def weight_figure(initial: np.ndarray, weights: np.ndarray) -> str:
             axes.xaxis.set_major_formatter(LogFormatterMathtext())
 
     return _figure(draw)
+
+
+def plot_frontier(points, path) -> None:
+    """Draws a path of record budgets to a file: mean relative error, and effective sample size, against records.
+
+    Args:
+        points: of SparseCalibrationWeights.path.
+        path: .svg, .png, .pdf or what else matplotlib writes.
+
+    Raises:
+        ValueError: no points.
+    """
+    if not points:
+        raise ValueError("points: expected at least one, got none")
+    records = [point.records for point in points]
+    panels = {
+        "Mean relative error (%)": ([100 * point.mean_error for point in points], AFTER),
+        "Effective sample size": ([point.ess for point in points], BEFORE),
+    }
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+        for axes, (title, (values, colour)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            axes.plot(records, values, color=colour, marker="o", markersize=4, linewidth=1.8)
+            axes.set(title=title, xlabel="records in use", xscale="log", yscale="log")
+        figure.savefig(path, dpi=150)

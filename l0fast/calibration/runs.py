@@ -61,7 +61,7 @@ class RunMethods:
                 model then ends with the last point's refitted weights.
 
         Returns:
-            One :class:`FrontierPoint` for each budget. :func:`l0fast.calibration.report.plot_frontier` draws them.
+            One :class:`FrontierPoint` for each budget. :func:`.report_figures.plot_frontier` draws them.
 
         Raises:
             TypeError, ValueError: bad input, by name, before anything has changed.

@@ -40,7 +40,7 @@ class SparseL0Linear(GatedModel):
             only entries of the state_dict (as in l0-python).
         epoch: epochs done in the current run.
         history: dict of float64 arrays [epoch]: 'loss', 'data_loss' (the mean squared error of that epoch's draw),
-            'expected_active', 'open_gates'.
+            'expected_active', 'open_gates', 'lambda_l0'.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape or range, by name.
