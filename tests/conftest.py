@@ -1,3 +1,4 @@
+import signal
 import sys
 from pathlib import Path
 
@@ -33,3 +34,13 @@ def two_threads():
 def problem():
     """M [30, 400] and the targets y that some weights between 0.5 and 1.5 meet."""
     return survey()
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """A shell's background job ignores Ctrl-C from its start, and so would every run here."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
