@@ -1,5 +1,8 @@
 """The estimate of a device's memory, and that it is asked before a matrix is packed."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -173,3 +176,9 @@ def test_memory_error_without_words(monkeypatch, capsys):
     monkeypatch.setattr(cli, "_command", lambda name: lambda options: (_ for _ in ()).throw(MemoryError()))
     assert cli.main(["info"]) == 2
     assert capsys.readouterr().err == "l0fast: error: out of memory\n"
+
+
+def test_the_length_of_a_chunk_is_the_kernels():
+    header = Path(__file__).parents[1] / "csrc" / "cuda" / "calibration_plan.h"
+    (length,) = re.findall(r"kLongColumn = (\d+);", header.read_text())
+    assert int(length) == memory.LONG_COLUMN
