@@ -114,8 +114,8 @@ class RecordBudget:
             model.log_alpha[moved] = (_threshold(model) + side * model.beta).to(log_alpha.dtype)
 
 
-def checked_budget(model, target_records, exact) -> RecordBudget | None:
-    """The budget of a fit, None for none.
+def checked_budget(model, target_records, exact, log_alpha: Tensor | None = None) -> RecordBudget | None:
+    """The budget of a fit, None for none. log_alpha: the gates that it starts from, if they are not the model's.
 
     Raises:
         TypeError, ValueError: not an int or bool; out of reach, with the numbers; for a model without gates or with
@@ -134,8 +134,9 @@ def checked_budget(model, target_records, exact) -> RecordBudget | None:
     if model._by_hand():
         raise ValueError(f"target_records: expected no overridden methods, got those of {type(model).__name__}")
     # Gates beyond the bound never move (init_keep_prob of 0 or 1).
-    least = max(1, int((model.log_alpha > model.LOG_ALPHA_BOUND).sum()))
-    most = model.n_features - int((model.log_alpha < -model.LOG_ALPHA_BOUND).sum())
+    log_alpha = model.log_alpha if log_alpha is None else log_alpha
+    least = max(1, int((log_alpha > model.LOG_ALPHA_BOUND).sum()))
+    most = model.n_features - int((log_alpha < -model.LOG_ALPHA_BOUND).sum())
     if not least <= target_records <= most:
         why = "" if (least, most) == (1, model.n_features) else " (the other gates are always open or always closed)"
         raise ValueError(f"target_records: expected {least} to {most} records{why}, got {target_records}")

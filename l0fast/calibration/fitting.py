@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from .budget import DEFAULT_LAMBDA_L0, checked_budget, gate_price
 from .chunks import FitOptions
+from .constraints import checked_constraints
 from .objective import build_objective
 from .refit import check_refit, refit_weights
 from .trainer import train
@@ -42,6 +43,11 @@ class FitMethods:
         exact: bool = False,
         lambda_share: float | None = None,
         refit: bool = False,
+        bounds=None,
+        min_weight: float | None = None,
+        max_weight_ratio: float | None = None,
+        mass: str = "free",
+        anchor=None,
     ) -> "SparseCalibrationWeights":
         """Fits the weights with Adam, whole epochs at a time in compiled code.
 
@@ -80,13 +86,21 @@ class FitMethods:
                 for a sample and for the whole.
             refit: :meth:`refit` the weights afterwards, with these epochs, lr, lambda_l2 and loss. A checkpoint stays
                 that of the run before it.
+            bounds: (low, high) of the weights of records kept, each a number or [n_features], high may be infinite.
+            min_weight: least weight of a record kept.
+            max_weight_ratio: largest weight over initial weight, ``init_weights`` as given.
+            mass: "conserve" keeps the sum of the initial weights, "free" does not. Bounds and mass hold exactly for the
+                weights returned (:mod:`l0fast.calibration.constraints`), which are folded from the gates: these are
+                open or closed for good afterwards, unless the run is resumed.
+            anchor: lambda_l2 is then the price of ``(exp(log_weight) / anchor)^2``: "initial", a number or
+                [n_features], positive.
 
         Returns:
             The model itself.
 
         Raises:
             TypeError, ValueError: bad input, by name, before anything has changed; also more than one of lambda_l0,
-                lambda_share and target_records.
+                lambda_share and target_records, and bounds that the total cannot be reached with.
             MemoryError: the CUDA device has not enough free memory, before packing begins.
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
             KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
@@ -96,7 +110,11 @@ class FitMethods:
             *(price, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
             *(callback, resume, checkpoint, checkpoint_freq),
         )
-        budget = checked_budget(self, target_records, exact)
+        log_alpha = self._gates_of_run(resume)
+        budget = checked_budget(self, target_records, exact, log_alpha)
+        constraints = checked_constraints(
+            *(self, bounds, min_weight, max_weight_ratio, mass, anchor, target_records, log_alpha)
+        )
         check_refit(self, refit)
         matrix = self.pack(M, fitting=True)
         objective = build_objective(
@@ -110,7 +128,12 @@ class FitMethods:
             loss_cap=loss_cap,
             device=self.log_weight.device,
         )
-        train(self, M, matrix, objective, options, budget)
+        train(self, M, matrix, objective, options, budget, constraints)
         if refit:
-            refit_weights(self, matrix, objective, options)
+            refit_weights(self, matrix, objective, options, constraints)
         return self
+
+    def _gates_of_run(self, resume: bool):
+        """log_alpha [n] that a run starts from: a resumed one takes back what bounds and mass have done to it."""
+        run = self._run if resume else None
+        return self.log_alpha if run is None or run.unprojected is None else run.unprojected[1]
