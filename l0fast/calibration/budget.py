@@ -143,13 +143,14 @@ def checked_budget(model, target_records, exact, log_alpha: Tensor | None = None
     return RecordBudget(int(target_records), bool(exact))
 
 
-def gate_price(n_features: int, lambda_l0: float, lambda_share, target_records) -> float:
-    """lambda_l0 from the three ways of asking for it; with a budget, 0.
+def gate_price(n_features: int, lambda_l0: float, lambda_share, target_records, l1_lambda=None) -> float:
+    """lambda_l0 from the three ways of asking for it; with a budget or l1_lambda, 0.
 
     Raises:
         TypeError, ValueError: two of them were given, or lambda_share is not a finite number of at least 0.
     """
     given = {"target_records": target_records is not None, "lambda_share": lambda_share is not None}
+    given["l1_lambda"] = l1_lambda is not None
     given["lambda_l0"] = lambda_l0 is not DEFAULT_LAMBDA_L0
     names = [name for name, there in given.items() if there]
     if len(names) > 1:
@@ -160,7 +161,7 @@ def gate_price(n_features: int, lambda_l0: float, lambda_share, target_records) 
         if not (math.isfinite(lambda_share) and lambda_share >= 0):
             raise ValueError(f"lambda_share: expected a finite non-negative number, got {lambda_share}")
         return float(lambda_share) / n_features
-    return 0.0 if target_records is not None else float(lambda_l0)
+    return float(lambda_l0) if target_records is None and l1_lambda is None else 0.0
 
 
 def most_probable(log_alpha: Tensor, k: int) -> Tensor:

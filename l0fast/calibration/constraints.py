@@ -134,9 +134,9 @@ def _limits(model, bounds, min_weight, max_weight_ratio) -> tuple[Tensor, Tensor
     n = model.n_features
     low, high = _bounds(bounds, n)
     if min_weight is not None:
-        low = np.maximum(low, _number("min_weight", min_weight, zero=True))
+        low = np.maximum(low, positive_number("min_weight", min_weight, zero=True))
     if max_weight_ratio is not None:
-        ratio, initial = _number("max_weight_ratio", max_weight_ratio), initial_weights(model)
+        ratio, initial = positive_number("max_weight_ratio", max_weight_ratio), initial_weights(model)
         _reject("max_weight_ratio", initial, initial <= 0, "positive initial weights")
         high = np.minimum(high, ratio * initial)
     if (bad := np.flatnonzero(low > high)).size:
@@ -225,7 +225,7 @@ def _check_reach(model, low: Tensor, high: Tensor, total: float, target_records,
         raise ValueError(f"mass: expected {total:.10g} within reach, got at least {least:.10g} from {whose}")
 
 
-def _number(name: str, value, zero: bool = False) -> float:
+def positive_number(name: str, value, zero: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):

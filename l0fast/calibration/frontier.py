@@ -40,7 +40,7 @@ _LOSS_OPTIONS = (
     *("target_tolerances", "loss_cap"),
 )
 _CONSTRAINTS = ("bounds", "min_weight", "max_weight_ratio", "mass", "anchor")
-_NOT_HERE = ("lambda_l0", "lambda_share", "target_records", "resume")
+_NOT_HERE = ("lambda_l0", "lambda_share", "target_records", "l1_lambda", "resume")
 
 
 def frontier(model, records, M, y, epochs: int, options: dict) -> list[FrontierPoint]:

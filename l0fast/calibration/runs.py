@@ -74,7 +74,7 @@ class RunMethods:
             records: budgets, decreasing, each in [1, n].
             M, y: as in :meth:`fit`.
             epochs: for each budget.
-            **options: of :meth:`fit`, other than lambda_l0, lambda_share, target_records and resume. With
+            **options: of :meth:`fit`, other than lambda_l0, lambda_share, target_records, l1_lambda and resume. With
                 ``refit=True`` each point has the refitted weights, while the path itself goes on with the gates; the
                 model then ends with the last point's refitted weights.
 

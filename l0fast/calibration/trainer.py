@@ -84,6 +84,7 @@ def engine_epochs(
     options: FitOptions,
     count: int,
     constraints: WeightConstraints = UNCONSTRAINED,
+    lambda_l1: float = 0.0,
 ) -> np.ndarray:
     """Metrics [count, 4] of that many epochs in compiled code."""
     trained = model._trained()
@@ -103,6 +104,7 @@ def engine_epochs(
         lr=options.lr,
         low=constraints.low,
         high=constraints.high,
+        lambda_l1=lambda_l1,
         **model._engine_options(),
     )
     return metrics.cpu().numpy()
