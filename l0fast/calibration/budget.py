@@ -114,8 +114,8 @@ class RecordBudget:
             model.log_alpha[moved] = (_threshold(model) + side * model.beta).to(log_alpha.dtype)
 
 
-def checked_budget(model, target_records, exact) -> RecordBudget | None:
-    """The budget of a fit, None for none.
+def checked_budget(model, target_records, exact, log_alpha: Tensor | None = None) -> RecordBudget | None:
+    """The budget of a fit, None for none. log_alpha: the gates that it starts from, if they are not the model's.
 
     Raises:
         TypeError, ValueError: not an int or bool; out of reach, with the numbers; for a model without gates or with
@@ -134,21 +134,23 @@ def checked_budget(model, target_records, exact) -> RecordBudget | None:
     if model._by_hand():
         raise ValueError(f"target_records: expected no overridden methods, got those of {type(model).__name__}")
     # Gates beyond the bound never move (init_keep_prob of 0 or 1).
-    least = max(1, int((model.log_alpha > model.LOG_ALPHA_BOUND).sum()))
-    most = model.n_features - int((model.log_alpha < -model.LOG_ALPHA_BOUND).sum())
+    log_alpha = model.log_alpha if log_alpha is None else log_alpha
+    least = max(1, int((log_alpha > model.LOG_ALPHA_BOUND).sum()))
+    most = model.n_features - int((log_alpha < -model.LOG_ALPHA_BOUND).sum())
     if not least <= target_records <= most:
         why = "" if (least, most) == (1, model.n_features) else " (the other gates are always open or always closed)"
         raise ValueError(f"target_records: expected {least} to {most} records{why}, got {target_records}")
     return RecordBudget(int(target_records), bool(exact))
 
 
-def gate_price(n_features: int, lambda_l0: float, lambda_share, target_records) -> float:
-    """lambda_l0 from the three ways of asking for it; with a budget, 0.
+def gate_price(n_features: int, lambda_l0: float, lambda_share, target_records, l1_lambda=None) -> float:
+    """lambda_l0 from the three ways of asking for it; with a budget or l1_lambda, 0.
 
     Raises:
         TypeError, ValueError: two of them were given, or lambda_share is not a finite number of at least 0.
     """
     given = {"target_records": target_records is not None, "lambda_share": lambda_share is not None}
+    given["l1_lambda"] = l1_lambda is not None
     given["lambda_l0"] = lambda_l0 is not DEFAULT_LAMBDA_L0
     names = [name for name, there in given.items() if there]
     if len(names) > 1:
@@ -159,7 +161,7 @@ def gate_price(n_features: int, lambda_l0: float, lambda_share, target_records) 
         if not (math.isfinite(lambda_share) and lambda_share >= 0):
             raise ValueError(f"lambda_share: expected a finite non-negative number, got {lambda_share}")
         return float(lambda_share) / n_features
-    return 0.0 if target_records is not None else float(lambda_l0)
+    return float(lambda_l0) if target_records is None and l1_lambda is None else 0.0
 
 
 def most_probable(log_alpha: Tensor, k: int) -> Tensor:

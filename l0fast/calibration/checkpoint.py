@@ -18,6 +18,7 @@ CONSTRUCTOR = ("n_features", "beta", "gamma", "zeta", "use_gates")
 STEERING = ("lambda_l0", "log_multiplier", "refitted")
 """What a record budget and a refit leave in the RunState, besides the gates that the budget moved."""
 UNSETTLED = ("unsettled_indices", "unsettled_log_alpha")
+UNPROJECTED = ("unprojected_log_weight", "unprojected_log_alpha")
 
 
 def save(model, path) -> None:
@@ -36,6 +37,8 @@ def save(model, path) -> None:
         tensors["generator"] = model._generator.get_state()
     if run.unsettled is not None:
         tensors |= dict(zip(UNSETTLED, run.unsettled, strict=True))
+    if run.unprojected is not None:
+        tensors |= dict(zip(UNPROJECTED, run.unprojected, strict=True))
     metadata = {
         "format": FORMAT,
         "epoch": str(run.epoch),
@@ -55,7 +58,10 @@ def load(model, path) -> None:
             raise ValueError(f"checkpoint {path}: {name} is {saved} there, {here} in this model")
     device = model.log_weight.device
     signature = json.loads(metadata["signature"])
-    unsettled = [tensors[name].to(device) for name in UNSETTLED if name in tensors]
+    unsettled, unprojected = (
+        tuple(tensors[name].to(device) for name in names if name in tensors) or None
+        for names in (UNSETTLED, UNPROJECTED)
+    )
     run = RunState(
         seed=tensors["seed"].to(device),
         moments={name: tensors[name].to(device) for name in MOMENTS},
@@ -63,7 +69,8 @@ def load(model, path) -> None:
         metrics=[_history(tensors["history"].numpy(), signature)],
         signature=signature,
         loaded_from=os.fspath(path),
-        unsettled=tuple(unsettled) or None,
+        unsettled=unsettled,
+        unprojected=unprojected,
         **json.loads(metadata.get("steering", "{}")),  # older files have no record budgets
     )
     with torch.no_grad():

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from .budget import DEFAULT_LAMBDA_L0, checked_budget, gate_price
 from .chunks import FitOptions
+from .constraints import checked_constraints
+from .l1 import checked_l1, select
 from .objective import build_objective
 from .refit import check_refit, refit_weights
 from .trainer import train
@@ -42,6 +44,12 @@ class FitMethods:
         exact: bool = False,
         lambda_share: float | None = None,
         refit: bool = False,
+        bounds=None,
+        min_weight: float | None = None,
+        max_weight_ratio: float | None = None,
+        mass: str = "free",
+        anchor=None,
+        l1_lambda: float | None = None,
     ) -> "SparseCalibrationWeights":
         """Fits the weights with Adam, whole epochs at a time in compiled code.
 
@@ -80,24 +88,39 @@ class FitMethods:
                 for a sample and for the whole.
             refit: :meth:`refit` the weights afterwards, with these epochs, lr, lambda_l2 and loss. A checkpoint stays
                 that of the run before it.
+            bounds: (low, high) of the weights of records kept, each a number or [n_features], high may be infinite.
+            min_weight: least weight of a record kept.
+            max_weight_ratio: largest weight over initial weight, ``init_weights`` as given.
+            mass: "conserve" keeps the sum of the initial weights, "free" does not. Bounds and mass hold exactly for the
+                weights returned (:mod:`l0fast.calibration.constraints`), which are folded from the gates: these are
+                open or closed for good afterwards, unless the run is resumed.
+            anchor: lambda_l2 is then the price of ``(exp(log_weight) / anchor)^2``: "initial", a number or
+                [n_features], positive.
+            l1_lambda: price of a record with its initial weight, instead of lambda_l0: records are chosen by an L1 norm
+                and a proximal step, without gates (:mod:`l0fast.calibration.l1`); the run ends as a refit does.
 
         Returns:
             The model itself.
 
         Raises:
             TypeError, ValueError: bad input, by name, before anything has changed; also more than one of lambda_l0,
-                lambda_share and target_records.
+                lambda_share, target_records and l1_lambda, and bounds that the total cannot be reached with.
             MemoryError: the CUDA device has not enough free memory, before packing begins.
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
             KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
         """
-        price = gate_price(self.n_features, lambda_l0, lambda_share, target_records)
+        price = gate_price(self.n_features, lambda_l0, lambda_share, target_records, l1_lambda)
         options = FitOptions(
             *(price, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
             *(callback, resume, checkpoint, checkpoint_freq),
         )
-        budget = checked_budget(self, target_records, exact)
+        log_alpha = self._gates_of_run(resume)
+        budget = checked_budget(self, target_records, exact, log_alpha)
+        constraints = checked_constraints(
+            *(self, bounds, min_weight, max_weight_ratio, mass, anchor, target_records, log_alpha)
+        )
         check_refit(self, refit)
+        l1_price = checked_l1(self, l1_lambda, options)
         matrix = self.pack(M, fitting=True)
         objective = build_objective(
             *(y, matrix.n_targets, loss_type),
@@ -110,7 +133,15 @@ class FitMethods:
             loss_cap=loss_cap,
             device=self.log_weight.device,
         )
-        train(self, M, matrix, objective, options, budget)
+        if l1_price is None:
+            train(self, M, matrix, objective, options, budget, constraints)
+        else:
+            select(self, matrix, objective, options, l1_price, constraints)
         if refit:
-            refit_weights(self, matrix, objective, options)
+            refit_weights(self, matrix, objective, options, constraints)
         return self
+
+    def _gates_of_run(self, resume: bool):
+        """log_alpha [n] that a run starts from: a resumed one takes back what bounds and mass have done to it."""
+        run = self._run if resume else None
+        return self.log_alpha if run is None or run.unprojected is None else run.unprojected[1]

@@ -8,6 +8,7 @@ import torch
 
 from .. import reference
 from .budget import checked_budget
+from .constraints import checked_constraints
 from .diagnostics import quality, weight_statistics
 from .objective import build_objective
 from .refit import check_refit
@@ -38,7 +39,8 @@ _LOSS_OPTIONS = (
     *("target_groups", "normalize_groups", "group_multipliers", "target_weights", "target_scales"),
     *("target_tolerances", "loss_cap"),
 )
-_NOT_HERE = ("lambda_l0", "lambda_share", "target_records", "resume")
+_CONSTRAINTS = ("bounds", "min_weight", "max_weight_ratio", "mass", "anchor")
+_NOT_HERE = ("lambda_l0", "lambda_share", "target_records", "l1_lambda", "resume")
 
 
 def frontier(model, records, M, y, epochs: int, options: dict) -> list[FrontierPoint]:
@@ -56,8 +58,9 @@ def frontier(model, records, M, y, epochs: int, options: dict) -> list[FrontierP
             _back_to_gates(model, gated)
         model.fit(matrix, y, epochs=epochs, target_records=k, resume=bool(points), **{**options, "refit": False})
         if options.get("refit", False):
-            gated = (model.log_weight.detach().clone(), model.log_alpha.detach().clone(), model._run.unsettled)
-            refit_options = {name: options[name] for name in ("lr", "lambda_l2") if name in options}
+            run, parameters = model._run, (model.log_weight.detach().clone(), model.log_alpha.detach().clone())
+            gated = (*parameters, run.unsettled, run.unprojected)
+            refit_options = {name: options[name] for name in ("lr", "lambda_l2", *_CONSTRAINTS) if name in options}
             loss_options = {name: options[name] for name in ("loss_type", *_LOSS_OPTIONS) if name in options}
             model.refit(matrix, y, epochs, **{"lr": 0.01, **refit_options}, **loss_options)
         points.append(_point(model, matrix, objective, k, epochs))
@@ -69,7 +72,7 @@ def _back_to_gates(model, gated: tuple) -> None:
     with torch.no_grad():
         model.log_weight.copy_(gated[0])
         model.log_alpha.copy_(gated[1])
-    model._run.refitted, model._run.unsettled = False, gated[2]
+    model._run.refitted, model._run.unsettled, model._run.unprojected = False, *gated[2:]
 
 
 def _point(model, matrix, objective, k: int, epochs: int) -> FrontierPoint:
@@ -107,6 +110,7 @@ def _checked(model, records, options: dict) -> list[int]:
         raise ValueError("records: expected at least one budget, got none")
     for k in budgets:
         checked_budget(model, k, options.get("exact", False))
+        checked_constraints(model, **{x: options[x] for x in _CONSTRAINTS if x in options}, target_records=k)
     for above, below in itertools.pairwise(budgets):
         if below >= above:
             raise ValueError(f"records: expected budgets that decrease, got {below} after {above}")

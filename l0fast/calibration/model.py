@@ -11,6 +11,7 @@ from .fitting import FitMethods
 from .gated_model import GatedModel
 from .hooks import FIT_HOOKS, WEIGHT_HOOKS, overridden
 from .initial import check_gate_options, initial_log_alpha, initial_log_weight
+from .objective import finite_vector
 from .runs import RunMethods
 
 
@@ -37,6 +38,8 @@ class SparseCalibrationWeights(FitMethods, RunMethods, GatedModel):
 
     Attributes:
         log_weight, log_alpha: parameters [n] float32, the only entries of the state_dict (as in l0-python).
+        initial_weights: float64 array [n], ``init_weights`` as given: what max_weight_ratio, mass and anchor of
+            :meth:`fit` refer to. Assign other ones to refer to these.
         epoch: epochs done in the current run.
         history: dict of float64 arrays [epoch]: 'loss', 'data_loss', 'expected_active', 'open_gates', 'lambda_l0'.
 
@@ -66,6 +69,8 @@ class SparseCalibrationWeights(FitMethods, RunMethods, GatedModel):
         self.log_alpha_jitter_sd = log_alpha_jitter_sd
         self.use_gates = use_gates
         self.log_weight = nn.Parameter(initial_log_weight(init_weights, n_features, self.device))
+        given = 1.0 if init_weights is None else init_weights
+        self.initial_weights = finite_vector("init_weights", given, n_features, scalar=True, item="record")
         log_alpha = initial_log_alpha(init_keep_prob, n_features, self.device)
         if log_alpha_jitter_sd > 0:
             log_alpha += self._normal() * log_alpha_jitter_sd

@@ -9,10 +9,13 @@ from torch import Tensor
 from .. import constants as c
 from .. import ops, reference
 from .chunks import FitOptions, run_chunks
+from .constraints import UNCONSTRAINED, WeightConstraints
 from .initial import FROZEN
+from .mass_row import with_mass_row
 from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import Reporter
+from .projection import project, records_to_use
 from .state import RunState
 from .trainer import engine_epochs
 
@@ -49,29 +52,50 @@ def check_refit(model, refit) -> None:
         raise ValueError(f"refit: expected no overridden methods, got those of {type(model).__name__}")
 
 
-def refit_weights(model, matrix: PackedMatrix, objective: Objective, options: FitOptions) -> None:
+def refit_weights(
+    model,
+    matrix: PackedMatrix,
+    objective: Objective,
+    options: FitOptions,
+    constraints: WeightConstraints | None = None,
+) -> None:
     """See SparseCalibrationWeights.refit; of the options it takes epochs, lr and lambda_l2."""
+    constraints = constraints or UNCONSTRAINED
     weights = model.get_weights(deterministic=True).detach()
-    support = (weights > 0).nonzero().squeeze(1)
+    used = weights > 0
+    if constraints.projects:
+        used = records_to_use(model, constraints)
+        weights = torch.where(weights > 0, weights, torch.exp(model.log_weight.detach()))
+    support = used.nonzero().squeeze(1)
     if not len(support):
         raise ValueError("refit: expected records in use, got none; a smaller lambda_l0 or a budget keeps some")
-    best = torch.log(weights[support])
-    compact = matrix.columns(support)
+    limits, best = constraints.of(support), torch.log(weights[support])
+    if limits.projects:
+        best = torch.minimum(torch.maximum(best, limits.low), limits.high)
+    problem = (matrix.columns(support), objective)
+    if limits.total is not None:
+        problem = with_mass_row(*problem, limits.total)
     try:
-        for _, log_weight in _stages(best, compact, objective, options):
+        for _, log_weight in _stages(best, *problem, options, limits):
             best = log_weight
     except KeyboardInterrupt:
-        _write_back(model, support, best)
+        _write_back(model, support, best, constraints)
         raise KeyboardInterrupt("refit: stopped; the model has the best weights so far") from None
-    _write_back(model, support, best)
+    _write_back(model, support, best, constraints)
 
 
-def _stages(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, options: FitOptions):
+def _stages(
+    log_weight: Tensor,
+    matrix: PackedMatrix,
+    objective: Objective,
+    options: FitOptions,
+    limits: WeightConstraints,
+):
     """Yields (loss, log_weight) at the start of a refit and whenever a stage ends with a lower loss."""
     dense = _Dense(log_weight.clone(), torch.zeros_like(log_weight))
     # The seed is never drawn from: without gates there is no noise. One of its own leaves the generators alone.
     run = dense._run = RunState.new(torch.zeros(1, dtype=torch.int64, device=log_weight.device), dense._trained())
-    least = loss_of(log_weight, matrix, objective, options.lambda_l2)
+    least = loss_of(log_weight, matrix, objective, options.lambda_l2, limits.anchor)
     yield least, log_weight
     for stage in range(STAGES):
         first, last = (options.epochs * k // STAGES for k in (stage, stage + 1))
@@ -79,17 +103,23 @@ def _stages(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, opti
         part = replace(options, epochs=last - first, lr=lr, verbose=False, callback=None, checkpoint=None)
 
         def epochs(count: int, part=part):
-            return engine_epochs(dense, run, matrix, objective, part, count)
+            return engine_epochs(dense, run, matrix, objective, part, count, limits)
 
         run_chunks(run, part, epochs, Reporter(dense, part), "a refit with a smaller lr")
-        loss = loss_of(dense.log_weight, matrix, objective, options.lambda_l2)
+        loss = loss_of(dense.log_weight, matrix, objective, options.lambda_l2, limits.anchor)
         if loss < least:
             least = loss
             yield loss, dense.log_weight.clone()
 
 
-def loss_of(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, lambda_l2: float = 0.0) -> float:
-    """What a refit minimises: ``sum_j omega_j rho((M w - y)_j / scale_j) + lambda_l2 sum w^2``, w = exp(log_weight)."""
+def loss_of(
+    log_weight: Tensor,
+    matrix: PackedMatrix,
+    objective: Objective,
+    lambda_l2: float = 0.0,
+    anchor: Tensor | None = None,
+) -> float:
+    """What a refit minimises: ``sum_j omega_j rho((M w - y)_j / scale_j) + lambda_l2 sum (w / anchor)^2``."""
     totals, _ = ops.gated_totals(
         *(log_weight, torch.zeros_like(log_weight), matrix.indptr, matrix.rows, matrix.values, matrix.n_targets, None),
         link=c.LINK_EXP,
@@ -99,14 +129,17 @@ def loss_of(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, lamb
         *(totals.double(), objective.targets, objective.scales, objective.omega),
         *(objective.tolerances, objective.rho, objective.cap),
     )
-    return float(data) + lambda_l2 * float(torch.exp(log_weight.double()).square().sum())
+    weights = torch.exp(log_weight.double()) / (1 if anchor is None else anchor)
+    return float(data) + lambda_l2 * float(weights.square().sum())
 
 
-def _write_back(model, support: Tensor, log_weight: Tensor) -> None:
+def _write_back(model, support: Tensor, log_weight: Tensor, constraints: WeightConstraints) -> None:
     """The gates go beyond the bound: open, or closed, for good."""
     with torch.no_grad():
         model.log_weight[support] = log_weight
         model.log_alpha.fill_(-FROZEN)
         model.log_alpha[support] = FROZEN
+    if constraints.projects:
+        project(model, constraints)
     if model._run is not None:
-        model._run.refitted, model._run.unsettled = True, None
+        model._run.refitted, model._run.unsettled, model._run.unprojected = True, None, None

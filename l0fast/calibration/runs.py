@@ -2,6 +2,7 @@
 
 from . import checkpoint as checkpoints
 from .chunks import FitOptions
+from .constraints import checked_constraints
 from .frontier import FrontierPoint, frontier
 from .objective import build_objective
 from .refit import check_refit, refit_weights
@@ -11,7 +12,20 @@ class RunMethods:
     """Methods of SparseCalibrationWeights."""
 
     def refit(
-        self, M, y, epochs: int = 300, lr: float = 0.1, lambda_l2: float = 0.0, loss_type: str = "mse", **loss_options
+        self,
+        M,
+        y,
+        epochs: int = 300,
+        lr: float = 0.1,
+        lambda_l2: float = 0.0,
+        loss_type: str = "mse",
+        *,
+        bounds=None,
+        min_weight: float | None = None,
+        max_weight_ratio: float | None = None,
+        mass: str = "free",
+        anchor=None,
+        **loss_options,
     ):
         """Trains the weights of the records in use once more, without gates, on the matrix of these records alone.
 
@@ -27,6 +41,9 @@ class RunMethods:
             lr: Adam's first step, at least 0.
             lambda_l2: price of a squared weight, at least 0.
             loss_type: as in :meth:`fit`.
+            bounds, min_weight, max_weight_ratio, mass, anchor: as in :meth:`fit`; those of the run before have to be
+                given again. Records are opened, with a warning, where the bounds of those in use cannot carry the mass,
+                and what is exact in the end may cost a little of the loss.
             **loss_options: target_groups, normalize_groups, group_multipliers, target_weights, target_scales,
                 target_tolerances, loss_cap, as in :meth:`fit`.
 
@@ -41,9 +58,10 @@ class RunMethods:
         """
         options = FitOptions(0.0, lambda_l2, lr, epochs, loss_type, False, 1, None, False, None, 1)
         check_refit(self, True)
+        constraints = checked_constraints(self, bounds, min_weight, max_weight_ratio, mass, anchor)
         matrix = self.pack(M, fitting=True)
         objective = build_objective(y, matrix.n_targets, loss_type, device=self.log_weight.device, **loss_options)
-        refit_weights(self, matrix, objective, options)
+        refit_weights(self, matrix, objective, options, constraints)
         return self
 
     def path(self, records, M, y, epochs: int = 600, **options) -> list[FrontierPoint]:
@@ -56,7 +74,7 @@ class RunMethods:
             records: budgets, decreasing, each in [1, n].
             M, y: as in :meth:`fit`.
             epochs: for each budget.
-            **options: of :meth:`fit`, other than lambda_l0, lambda_share, target_records and resume. With
+            **options: of :meth:`fit`, other than lambda_l0, lambda_share, target_records, l1_lambda and resume. With
                 ``refit=True`` each point has the refitted weights, while the path itself goes on with the gates; the
                 model then ends with the last point's refitted weights.
 

@@ -30,6 +30,8 @@ class RunState:
     unsettled: tuple[Tensor, Tensor] | None = None
     """Indices int64 [m] and log_alpha [m] of the gates that a record budget moved at the end: a resumed run takes
     them back, so that it goes on as if it had never stopped."""
+    unprojected: tuple[Tensor, Tensor] | None = None
+    """log_weight and log_alpha [n] from before bounds and mass were made exact at the end: taken back likewise."""
     refitted: bool = False
     """Whether the weights were refitted since; such a run has ended."""
     signature: dict | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..calibration.integerize import integerize
 from ..calibration.row_facts import achievable_targets
 from . import files, output, results
 from .check import Problem, count_errors, read_problem, run_preflight
@@ -36,6 +37,8 @@ def calibrate(options: argparse.Namespace) -> int:
         refit(run, problem, options)
 
     weights = run.model.get_weights(deterministic=True).detach().cpu().numpy()
+    if options.integerize:
+        weights = integerize(weights, options.seed)
     output.save_weights(options.output, weights, problem.ids, options.id)
     say(f"weights: {options.output}")
     rows = results.table(problem, weights)
@@ -84,11 +87,18 @@ def _check_outputs(options: argparse.Namespace) -> dict[str, str | None]:
     inputs = {source: path, "--targets": options.targets}
     if options.init_weights:
         inputs["--init-weights"] = files.init_weights_path(options.init_weights)
+    if options.bounds:
+        inputs["--bounds"] = str(files.check_readable("--bounds", options.bounds))
     output.check_outputs(outputs, inputs)
     if options.report:
         files.optional_module("matplotlib", "report", "--report")
     if options.target_records is not None and options.lambda_l0 is not DEFAULT_LAMBDA_L0:
         raise InputError("--target-records: expected it without --lambda-l0, which it sets")
+    in_its_way = {"--lambda-l0": options.lambda_l0 is not DEFAULT_LAMBDA_L0, "--checkpoint": options.checkpoint}
+    in_its_way |= {"--target-records": options.target_records is not None, "--no-gates": options.no_gates}
+    for option, given in in_its_way.items():
+        if given and options.l1_lambda is not None:
+            raise InputError(f"--l1-lambda: expected it without {option}")
     if options.exact and options.target_records is None:
         raise InputError("--exact: expected --target-records with it")
     for option in ("target_records", "refit"):

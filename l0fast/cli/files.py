@@ -192,6 +192,23 @@ def _numbers(what: str, column: list, path) -> np.ndarray:
     return values
 
 
+def read_bounds(path, n_records: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest weights [n_records] from the columns ``low,high`` of a CSV or parquet file; inf is none.
+
+    Raises:
+        InputError: unreadable, a column is missing, another length, or not numbers.
+    """
+    columns, bounds = read_columns("--bounds", path), []
+    for name in ("low", "high"):
+        if name not in columns:
+            raise InputError(f"--bounds: expected columns low,high, got {', '.join(columns)} in {path}")
+        bounds.append(_numbers(f"--bounds: column {name}", columns[name], path))
+        if len(bounds[-1]) != n_records:
+            expected = f"{n_records:,} rows, one for each column of the matrix"
+            raise InputError(f"--bounds: expected {expected}, got {len(bounds[-1]):,} in {path}")
+    return bounds[0], bounds[1]
+
+
 def init_weights_path(source: str) -> str:
     """The file in ``file.npy`` or ``file.csv:column``."""
     return source if source.lower().endswith(".npy") else source.rpartition(":")[0]

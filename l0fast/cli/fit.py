@@ -12,7 +12,7 @@ from ..calibration import SparseCalibrationWeights
 from ..calibration.diagnostics import relative_errors
 from .check import Problem
 from .device import check_device, out_of_memory
-from .files import InputError
+from .files import InputError, read_bounds
 from .output import TargetLog, rescue_weights, say
 
 
@@ -95,6 +95,7 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
             verbose="bar" if bar else False,
             verbose_freq=options.verbose_freq,
             **_loss(problem, options),
+            **_constraints(problem, options),
             callback=look if log is not None or not bar else None,
             resume=options.resume,
             checkpoint=options.checkpoint,
@@ -127,6 +128,7 @@ def refit(run: Run, problem: Problem, options: argparse.Namespace) -> None:
         run.model.refit(
             *(problem.matrix, problem.targets.values, options.refit, options.lr, options.lambda_l2),
             **_loss(problem, options),
+            **_constraints(problem, options),
         )
     except (ValueError, FloatingPointError) as error:
         raise InputError(f"{error}; {rescue_weights(before)}") from None
@@ -148,6 +150,8 @@ def refit(run: Run, problem: Problem, options: argparse.Namespace) -> None:
 
 def _price(options: argparse.Namespace) -> dict:
     """What decides how many records are kept."""
+    if options.l1_lambda is not None:
+        return {"l1_lambda": options.l1_lambda}
     if options.target_records is None:
         return {"lambda_l0": options.lambda_l0}
     return {"target_records": options.target_records, "exact": options.exact}
@@ -166,6 +170,13 @@ def _loss(problem: Problem, options: argparse.Namespace) -> dict:
         "target_tolerances": targets.tolerance,
         "loss_cap": options.loss_cap,
     }
+
+
+def _constraints(problem: Problem, options: argparse.Namespace) -> dict:
+    """What holds for the weights, the same for a fit and a refit."""
+    bounds = None if options.bounds is None else read_bounds(options.bounds, problem.matrix.shape[1])
+    names = ("min_weight", "max_weight_ratio", "mass", "anchor")
+    return {"bounds": bounds, **{name: getattr(options, name) for name in names}}
 
 
 def _interrupted(model: SparseCalibrationWeights, options: argparse.Namespace) -> str:

@@ -14,7 +14,7 @@ from .fit import Run
 from .frame import problem_file
 from .info import versions
 
-_NOT_OPTIONS = ("run", "command", "matrix", "data", "targets", "init_weights", "output")
+_NOT_OPTIONS = ("run", "command", "matrix", "data", "targets", "init_weights", "bounds", "output")
 
 
 def percent(x: float) -> str:
@@ -33,8 +33,8 @@ def table(problem: Problem, weights: np.ndarray) -> dict[str, np.ndarray]:
 def plain_options(options: argparse.Namespace) -> dict:
     """Every option that matters for repeating the run, as JSON can hold it."""
     plain = {key: value for key, value in vars(options).items() if key not in _NOT_OPTIONS}
-    if options.target_records is not None:
-        plain["lambda_l0"] = None  # the budget has set it
+    if options.target_records is not None or options.l1_lambda is not None:
+        plain["lambda_l0"] = None  # the budget has set it, or there was none
     return plain | {
         "group_multiplier": dict(options.group_multiplier),
         "require": [str(requirement) for requirement in options.require],
@@ -46,6 +46,8 @@ def record(options, outputs, problem: Problem, run: Run, weights, rows, findings
     inputs = _inputs(options)
     if options.init_weights:
         inputs["init_weights"] = init_weights_path(options.init_weights)
+    if options.bounds:
+        inputs["bounds"] = options.bounds
     after = quality(rows["after"], rows["target"]) | {"active": int((weights > 0).sum())}
     n_targets, n_records = problem.matrix.shape
     return {
