@@ -201,6 +201,19 @@ def data_loss(
     cap: float,
 ) -> Tensor:
     """sum omega rho((totals - targets) / scales). Twin of csrc/math/objective.h."""
+    return data_terms(totals, targets, scales, omega, tolerances, rho, cap).sum()
+
+
+def data_terms(
+    totals: Tensor,
+    targets: Tensor,
+    scales: Tensor,
+    omega: Tensor,
+    tolerances: Tensor | None,
+    rho: int,
+    cap: float,
+) -> Tensor:
+    """What each target adds to the data loss."""
     x = (totals - targets) / scales
     if rho == c.RHO_SQUARE:
         value = x**2
@@ -208,7 +221,7 @@ def data_loss(
         value = (x.abs() - (0 if tolerances is None else tolerances)).clamp(min=0) ** 2
     else:
         value = x.abs().clamp(max=cap)
-    return (omega * value).sum()
+    return omega * value
 
 
 def calibration_epochs_(

@@ -1,7 +1,8 @@
 """Calibration of survey weights: few records, positive weights, totals that meet published targets."""
 
 from .frames import CalibrationProblem
+from .hierarchy import Hierarchy
 from .matrix import PackedMatrix, pack
 from .model import SparseCalibrationWeights
 
-__all__ = ["CalibrationProblem", "PackedMatrix", "SparseCalibrationWeights", "pack"]
+__all__ = ["CalibrationProblem", "Hierarchy", "PackedMatrix", "SparseCalibrationWeights", "pack"]

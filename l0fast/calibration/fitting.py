@@ -42,6 +42,7 @@ class FitMethods:
         exact: bool = False,
         lambda_share: float | None = None,
         refit: bool = False,
+        hierarchy=None,
     ) -> "SparseCalibrationWeights":
         """Fits the weights with Adam, whole epochs at a time in compiled code.
 
@@ -80,6 +81,9 @@ class FitMethods:
                 for a sample and for the whole.
             refit: :meth:`refit` the weights afterwards, with these epochs, lr, lambda_l2 and loss. A checkpoint stays
                 that of the run before it.
+            hierarchy: parents whose estimates are sums of targets' estimates and that have errors of their own in the
+                loss (:mod:`l0fast.calibration.hierarchy`): a Hierarchy, children by parent's label, or the label of
+                each target's parent [n_targets], None for none.
 
         Returns:
             The model itself.
@@ -108,6 +112,7 @@ class FitMethods:
             target_scales=target_scales,
             target_tolerances=target_tolerances,
             loss_cap=loss_cap,
+            hierarchy=hierarchy,
             device=self.log_weight.device,
         )
         train(self, M, matrix, objective, options, budget)

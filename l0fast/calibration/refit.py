@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import constants as c
-from .. import ops, reference
+from .. import ops
 from .chunks import FitOptions, run_chunks
 from .initial import FROZEN
 from .matrix import PackedMatrix
@@ -95,11 +95,7 @@ def loss_of(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, lamb
         link=c.LINK_EXP,
         gates=False,
     )
-    data = reference.data_loss(
-        *(totals.double(), objective.targets, objective.scales, objective.omega),
-        *(objective.tolerances, objective.rho, objective.cap),
-    )
-    return float(data) + lambda_l2 * float(torch.exp(log_weight.double()).square().sum())
+    return float(objective.loss(totals.double())) + lambda_l2 * float(torch.exp(log_weight.double()).square().sum())
 
 
 def _write_back(model, support: Tensor, log_weight: Tensor) -> None:

@@ -28,7 +28,7 @@ class RunMethods:
             lambda_l2: price of a squared weight, at least 0.
             loss_type: as in :meth:`fit`.
             **loss_options: target_groups, normalize_groups, group_multipliers, target_weights, target_scales,
-                target_tolerances, loss_cap, as in :meth:`fit`.
+                target_tolerances, loss_cap, hierarchy, as in :meth:`fit`.
 
         Returns:
             The model itself.

@@ -13,6 +13,7 @@ from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import CalibrationReporter
 from .state import MOMENTS, RunState, check_parameters
+from .stepwise import step_epochs
 
 
 def train(
@@ -64,6 +65,8 @@ def engine_epochs(
     model: GatedModel, run: RunState, matrix: PackedMatrix, objective: Objective, options: FitOptions, count: int
 ) -> np.ndarray:
     """Metrics [count, 4] of that many epochs in compiled code."""
+    if not objective.plain:
+        return step_epochs(model, run, matrix, objective, options, count)
     trained = model._trained()
     metrics = ops.calibration_epochs_(
         *(trained["weight"], trained["alpha"], *(run.moments[name] for name in MOMENTS)),
