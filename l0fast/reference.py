@@ -220,7 +220,8 @@ def data_terms(
     elif rho == c.RHO_EPSILON_SQUARE:
         value = (x.abs() - (0 if tolerances is None else tolerances)).clamp(min=0) ** 2
     else:
-        value = x.abs().clamp(max=cap)
+        # Not clamp, which has a gradient at the cap: there an estimate of 0 may stand.
+        value = torch.where(x.abs() >= cap, cap, x.abs())
     return omega * value
 
 

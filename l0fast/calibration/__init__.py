@@ -2,7 +2,8 @@
 
 from .frames import CalibrationProblem
 from .hierarchy import Hierarchy
+from .holdout import Holdout
 from .matrix import PackedMatrix, pack
 from .model import SparseCalibrationWeights
 
-__all__ = ["CalibrationProblem", "Hierarchy", "PackedMatrix", "SparseCalibrationWeights", "pack"]
+__all__ = ["CalibrationProblem", "Hierarchy", "Holdout", "PackedMatrix", "SparseCalibrationWeights", "pack"]

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from .budget import DEFAULT_LAMBDA_L0, checked_budget, gate_price
 from .chunks import FitOptions
+from .holdout import HoldoutResult, fit_with_holdout
 from .objective import build_objective
 from .refit import check_refit, refit_weights
 from .trainer import train
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 class FitMethods:
     """:meth:`fit` of SparseCalibrationWeights."""
+
+    held_out: HoldoutResult | None = None
+    """Of the last fit with ``holdout``."""
 
     def fit(
         self,
@@ -43,6 +47,7 @@ class FitMethods:
         lambda_share: float | None = None,
         refit: bool = False,
         hierarchy=None,
+        holdout=None,
     ) -> "SparseCalibrationWeights":
         """Fits the weights with Adam, whole epochs at a time in compiled code.
 
@@ -84,6 +89,9 @@ class FitMethods:
             hierarchy: parents whose estimates are sums of targets' estimates and that have errors of their own in the
                 loss (:mod:`l0fast.calibration.hierarchy`): a Hierarchy, children by parent's label, or the label of
                 each target's parent [n_targets], None for none.
+            holdout: also say how well targets are met that a fit has not seen: an int K or a
+                :class:`.holdout.Holdout`. After the fit, K copies of the model are fitted from the same start, each
+                without a K-th of the targets; :attr:`held_out` then has the errors on them, to print or as tables.
 
         Returns:
             The model itself.
@@ -95,6 +103,10 @@ class FitMethods:
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
             KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
         """
+        if holdout is not None:
+            given = {name: x for name, x in locals().items() if name not in ("self", "M", "y", "holdout")}
+            fit_with_holdout(self, M, y, holdout, given)
+            return self
         price = gate_price(self.n_features, lambda_l0, lambda_share, target_records)
         options = FitOptions(
             *(price, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
