@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from .budget import DEFAULT_LAMBDA_L0, checked_budget, gate_price
 from .chunks import FitOptions
 from .constraints import checked_constraints
+from .holdout import HoldoutResult, fit_with_holdout
 from .l1 import checked_l1, select
 from .objective import build_objective
 from .refit import check_refit, refit_weights
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 class FitMethods:
     """:meth:`fit` of SparseCalibrationWeights."""
+
+    held_out: HoldoutResult | None = None
+    """Of the last fit with ``holdout``."""
 
     def fit(
         self,
@@ -50,6 +54,8 @@ class FitMethods:
         mass: str = "free",
         anchor=None,
         l1_lambda: float | None = None,
+        hierarchy=None,
+        holdout=None,
     ) -> "SparseCalibrationWeights":
         """Fits the weights with Adam, whole epochs at a time in compiled code.
 
@@ -98,6 +104,12 @@ class FitMethods:
                 [n_features], positive.
             l1_lambda: price of a record with its initial weight, instead of lambda_l0: records are chosen by an L1 norm
                 and a proximal step, without gates (:mod:`l0fast.calibration.l1`); the run ends as a refit does.
+            hierarchy: parents whose estimates are sums of targets' estimates and that have errors of their own in the
+                loss (:mod:`l0fast.calibration.hierarchy`): a Hierarchy, children by parent's label, or the label of
+                each target's parent [n_targets], None for none.
+            holdout: also say how well targets are met that a fit has not seen: an int K or a
+                :class:`.holdout.Holdout`. After the fit, K copies of the model are fitted from the same start, each
+                without a K-th of the targets; :attr:`held_out` then has the errors on them, to print or as tables.
 
         Returns:
             The model itself.
@@ -109,6 +121,10 @@ class FitMethods:
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
             KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
         """
+        if holdout is not None:
+            given = {name: x for name, x in locals().items() if name not in ("self", "M", "y", "holdout")}
+            fit_with_holdout(self, M, y, holdout, given)
+            return self
         price = gate_price(self.n_features, lambda_l0, lambda_share, target_records, l1_lambda)
         options = FitOptions(
             *(price, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
@@ -131,6 +147,7 @@ class FitMethods:
             target_scales=target_scales,
             target_tolerances=target_tolerances,
             loss_cap=loss_cap,
+            hierarchy=hierarchy,
             device=self.log_weight.device,
         )
         if l1_price is None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .. import reference
 from .budget import checked_budget
 from .constraints import checked_constraints
 from .diagnostics import quality, weight_statistics
@@ -37,10 +36,10 @@ class FrontierPoint:
 
 _LOSS_OPTIONS = (
     *("target_groups", "normalize_groups", "group_multipliers", "target_weights", "target_scales"),
-    *("target_tolerances", "loss_cap"),
+    *("target_tolerances", "loss_cap", "hierarchy"),
 )
 _CONSTRAINTS = ("bounds", "min_weight", "max_weight_ratio", "mass", "anchor")
-_NOT_HERE = ("lambda_l0", "lambda_share", "target_records", "l1_lambda", "resume")
+_NOT_HERE = ("lambda_l0", "lambda_share", "target_records", "l1_lambda", "resume", "holdout")
 
 
 def frontier(model, records, M, y, epochs: int, options: dict) -> list[FrontierPoint]:
@@ -79,17 +78,13 @@ def _point(model, matrix, objective, k: int, epochs: int) -> FrontierPoint:
     with torch.no_grad():
         weights = model.get_weights(deterministic=True).cpu().numpy()
         totals = model.predict(matrix).double()
-    loss = reference.data_loss(
-        *(totals, objective.targets, objective.scales, objective.omega),
-        *(objective.tolerances, objective.rho, objective.cap),
-    )
     errors = quality(totals, objective.targets)
     prices = model.history["lambda_l0"][-max(1, epochs // 10) :]
     return FrontierPoint(
         target=int(k),
         records=int((weights > 0).sum()),
         lambda_l0=float(prices.mean()) if len(prices) else 0.0,
-        loss=float(loss),
+        loss=float(objective.loss(totals)),
         mean_error=errors["mean_error"],
         max_error=errors["max_error"],
         ess=weight_statistics(weights)["ess"],

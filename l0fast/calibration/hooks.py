@@ -38,10 +38,7 @@ def epochs(model, run: RunState, M, objective: Objective, options, count: int) -
     metrics = np.full((count, 4), np.nan)
     for k in range(count):
         estimates = model.forward(M, deterministic=False)
-        data = reference.data_loss(
-            *(estimates.double(), objective.targets, objective.scales, objective.omega),
-            *(objective.tolerances, objective.rho, objective.cap),
-        )
+        data = objective.loss(estimates.double())
         metrics[k, 0] = data.item()
         if not np.isfinite(metrics[k, 0]):
             break

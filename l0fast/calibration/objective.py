@@ -11,13 +11,14 @@ from torch import Tensor
 
 from .. import constants as c
 from .. import reference
+from .aggregates import Aggregates
 
 LOSS_TYPES = ("mse", "relative", "relative_epsilon", "capped_mape")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """sum_j omega_j rho((total_j - target_j) / scale_j); all tensors [n_targets] float64."""
+    """sum_j omega_j rho((total_j - target_j) / scale_j), over targets and parents; all tensors [n_targets] float64."""
 
     rho: int
     cap: float
@@ -27,14 +28,35 @@ class Objective:
     tolerances: Tensor | None
     groups: np.ndarray | None
     """Codes 0..n_groups-1 of the targets' groups, or None."""
+    aggregates: Aggregates | None = None
+    """Parents of targets, or None."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the engine knows this loss, so that its epochs need no Python."""
+        return self.aggregates is None
+
+    def terms(self, totals: Tensor) -> Tensor:
+        """What each target adds to the loss, [n_targets]."""
+        arrays = (self.targets, self.scales, self.omega, self.tolerances)
+        return reference.data_terms(totals, *arrays, self.rho, self.cap)
+
+    def parent_terms(self, totals: Tensor) -> Tensor:
+        """What each parent adds to the loss, [n_parents]. Parents have no tolerance."""
+        above = self.aggregates
+        sums = above.estimates(totals)
+        return reference.data_terms(sums, above.targets, above.scales, above.omega, None, self.rho, self.cap)
+
+    def loss(self, totals: Tensor) -> Tensor:
+        """The data loss of totals [n_targets] float64, differentiable."""
+        loss = self.terms(totals).sum()
+        return loss if self.plain else loss + self.parent_terms(totals).sum()
 
     def evaluate(self, totals: Tensor) -> tuple[Tensor, Tensor]:
         """The data loss of totals [n_targets] and its slopes dloss/dtotals [n_targets], both float64."""
         with torch.enable_grad():
             totals = totals.detach().double().requires_grad_()
-            loss = reference.data_loss(
-                *(totals, self.targets, self.scales, self.omega, self.tolerances, self.rho, self.cap),
-            )
+            loss = self.loss(totals)
             (slopes,) = torch.autograd.grad(loss, totals)
         return loss.detach(), slopes
 
@@ -50,7 +72,8 @@ class Objective:
             name: "none" if x is None else hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest()
             for name, x in parts.items()
         }
-        return {**hashes, "loss_cap": str(self.cap)}
+        # None, not "none": older checkpoints know nothing of parents and had none.
+        return {**hashes, "loss_cap": str(self.cap), "hierarchy": None if self.plain else self.aggregates.sha256()}
 
 
 def build_objective(
@@ -65,13 +88,15 @@ def build_objective(
     target_scales=None,
     target_tolerances=None,
     loss_cap: float = 1.0,
+    hierarchy=None,
     device: torch.device | str = "cpu",
 ) -> Objective:
     """Checks the targets and the loss options and computes scale and omega of each target.
 
     ``scale`` is 1 for 'mse', t + 1 for 'relative', max(|t|, 1) for 'relative_epsilon' and 'capped_mape', unless
     ``target_scales`` says otherwise. ``omega`` is target_weights x group multiplier / group size (the last only with
-    groups and ``normalize_groups``), and for 'capped_mape' it is divided by its sum.
+    groups and ``normalize_groups``), and for 'capped_mape' it is divided by its sum. The parents in ``hierarchy`` have
+    the loss type's own scale of their totals; a level of them is a group of its own where targets have groups.
 
     Raises:
         ValueError: a wrong length, a value that is not finite or out of range, an unknown loss or group, or a scale
@@ -80,12 +105,7 @@ def build_objective(
     if loss_type not in LOSS_TYPES:
         raise ValueError(f"loss_type: expected one of {', '.join(LOSS_TYPES)}, got {loss_type!r}")
     targets = finite_vector("y", y, n_targets)
-    if loss_type == "mse":
-        scales = np.ones(n_targets)
-    elif loss_type == "relative":
-        scales = targets + 1
-    else:
-        scales = np.maximum(np.abs(targets), 1)
+    scales = _scales(targets, loss_type)
     if target_scales is not None:
         scales = finite_vector("target_scales", target_scales, n_targets, scalar=True)
     if (zero := np.flatnonzero(scales == 0)).size:
@@ -96,12 +116,19 @@ def build_objective(
             "pass target_scales or use loss_type 'relative_epsilon'"
         )
     omega, groups = _omega(n_targets, target_weights, target_groups, normalize_groups, group_multipliers)
+    divisor = omega.sum() if loss_type == "capped_mape" else 1.0
+    omega = omega / divisor
     if loss_type == "capped_mape":
-        omega = omega / omega.sum()
         if not loss_cap > 0:
             raise ValueError(f"loss_cap: expected a positive number, got {loss_cap}")
     tolerances = _tolerances(target_tolerances, n_targets, loss_type)
     rho = {"relative_epsilon": c.RHO_EPSILON_SQUARE, "capped_mape": c.RHO_CAPPED_ABSOLUTE}.get(loss_type, c.RHO_SQUARE)
+    aggregates = None
+    if hierarchy is not None:
+        per_level = normalize_groups and groups is not None
+        aggregates = Aggregates.of(
+            *(hierarchy, targets, lambda totals: _scales(totals, loss_type), per_level, divisor, device)
+        )
 
     def tensor(x):
         return None if x is None else torch.from_numpy(np.ascontiguousarray(x)).to(device)
@@ -114,7 +141,14 @@ def build_objective(
         omega=tensor(omega),
         tolerances=tensor(tolerances),
         groups=groups,
+        aggregates=aggregates,
     )
+
+
+def _scales(totals: np.ndarray, loss_type: str) -> np.ndarray:
+    if loss_type == "mse":
+        return np.ones(len(totals))
+    return totals + 1 if loss_type == "relative" else np.maximum(np.abs(totals), 1)
 
 
 def finite_vector(name: str, x, length: int, scalar: bool = False, item: str = "target") -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import constants as c
-from .. import ops, reference
+from .. import ops
 from .chunks import FitOptions, run_chunks
 from .constraints import UNCONSTRAINED, WeightConstraints
 from .initial import FROZEN
@@ -125,12 +125,8 @@ def loss_of(
         link=c.LINK_EXP,
         gates=False,
     )
-    data = reference.data_loss(
-        *(totals.double(), objective.targets, objective.scales, objective.omega),
-        *(objective.tolerances, objective.rho, objective.cap),
-    )
     weights = torch.exp(log_weight.double()) / (1 if anchor is None else anchor)
-    return float(data) + lambda_l2 * float(weights.square().sum())
+    return float(objective.loss(totals.double())) + lambda_l2 * float(weights.square().sum())
 
 
 def _write_back(model, support: Tensor, log_weight: Tensor, constraints: WeightConstraints) -> None:

@@ -45,7 +45,7 @@ class RunMethods:
                 given again. Records are opened, with a warning, where the bounds of those in use cannot carry the mass,
                 and what is exact in the end may cost a little of the loss.
             **loss_options: target_groups, normalize_groups, group_multipliers, target_weights, target_scales,
-                target_tolerances, loss_cap, as in :meth:`fit`.
+                target_tolerances, loss_cap, hierarchy, as in :meth:`fit`.
 
         Returns:
             The model itself.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import ops
 from .chunks import FitOptions
+from .constraints import UNCONSTRAINED, WeightConstraints
 from .gated_model import GatedModel
 from .matrix import PackedMatrix
 from .objective import Objective
@@ -24,6 +25,8 @@ def step_epochs(
     objective: Objective,
     options: FitOptions,
     count: int,
+    constraints: WeightConstraints = UNCONSTRAINED,
+    lambda_l1: float = 0.0,
     together: Callable[[Tensor], Tensor] | None = None,
 ) -> np.ndarray:
     """The twin of trainer.engine_epochs: metrics [count, 4], the same stop at a loss that is not finite.
@@ -40,10 +43,12 @@ def step_epochs(
         """Totals of the next draw, then p, squares and open gates: one vector, so that it is added up in one go."""
         totals, sums = ops.calibration_step_(
             *(weight, trained["alpha"], *(run.moments[name] for name in MOMENTS), gate),
-            *(matrix.indptr, matrix.rows, matrix.values, matrix.n_targets, slopes, None, None, None, run.seed),
+            *(matrix.indptr, matrix.rows, matrix.values, matrix.n_targets, slopes),
+            *(constraints.anchor, constraints.low, constraints.high, run.seed),
             epoch=epoch,
             lambda_l0=run.lambda_l0,
             lambda_l2=options.lambda_l2,
+            lambda_l1=lambda_l1,
             lr=options.lr,
             **model._engine_options(),
         )

@@ -16,6 +16,7 @@ from .objective import Objective
 from .progress import CalibrationReporter
 from .projection import project, unproject
 from .state import MOMENTS, RunState, check_parameters
+from .stepwise import step_epochs
 
 
 def train(
@@ -87,6 +88,8 @@ def engine_epochs(
     lambda_l1: float = 0.0,
 ) -> np.ndarray:
     """Metrics [count, 4] of that many epochs in compiled code."""
+    if not objective.plain:
+        return step_epochs(model, run, matrix, objective, options, count, constraints, lambda_l1)
     trained = model._trained()
     metrics = ops.calibration_epochs_(
         *(trained["weight"], trained["alpha"], *(run.moments[name] for name in MOMENTS)),

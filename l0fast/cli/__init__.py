@@ -1,4 +1,4 @@
-"""The ``l0fast`` command: calibrate, check, demo, info.
+"""The ``l0fast`` command: calibrate, check, compare, demo, info.
 
 Exit codes: 0 done; 1 ran but missed a --require; 2 bad input or a file that could not be written, with one line on
 stderr; 3 a fault of l0fast itself, with a traceback; 130 interrupted.
@@ -39,6 +39,8 @@ def _command(name: str):
             from .info import info as command
         elif name == "demo":
             from .demo import demo as command
+        elif name == "compare":
+            from .compare import compare as command
         elif name == "check":
             from .check import check as command
         else:

@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..calibration.holdout_table import HoldoutResult
 from ..calibration.integerize import integerize
+from ..calibration.judging import Judgement
 from ..calibration.row_facts import achievable_targets
 from . import files, output, results
 from .check import Problem, count_errors, read_problem, run_preflight
 from .files import InputError
-from .fit import Run, build_model, fit, refit
+from .fit import Run, build_model, fit, hold_out, holdout_folds, refit
 from .frame import check_input, problem_file
 from .options import DEFAULT_LAMBDA_L0
 from .output import say
+from .parents import levels_line
 
 
 def calibrate(options: argparse.Namespace) -> int:
@@ -24,6 +27,8 @@ def calibrate(options: argparse.Namespace) -> int:
     outputs = _check_outputs(options)
     problem = read_problem(options)
     findings, achievable = _look_before(problem, options)
+    if options.holdout is not None:
+        holdout_folds(problem, options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     run = Run(build_model(problem, options))
@@ -45,11 +50,18 @@ def calibrate(options: argparse.Namespace) -> int:
     if options.diagnostics:
         content = output.table_bytes(rows | {"achievable": achievable})
         _write("--diagnostics", options.diagnostics, content)
-    timings = {"read": problem.seconds, "fit": run.seconds, **run.refit_seconds, "total": time.perf_counter() - began}
-    record = results.record(options, outputs, problem, run, weights, rows, findings, timings)
+    judged = results.judgement(problem, options, rows)
+    _say_judged(judged, options)
+    holdout = None
+    if options.holdout is not None:
+        holdout = hold_out(run, problem, options)
+        _say_holdout(holdout)
+        run.extra_seconds["holdout"] = holdout.seconds
+    timings = {"read": problem.seconds, "fit": run.seconds, **run.extra_seconds, "total": time.perf_counter() - began}
+    record = results.record(options, outputs, problem, run, weights, rows, findings, timings, judged, holdout)
     _write("--json", outputs["--json"], output.json_bytes(record))
     if options.report:
-        page = results.report(options, problem, run, weights, rows, findings)
+        page = results.report(options, problem, run, weights, rows, findings, judged, holdout)
         _write("--report", options.report, page.encode())
     before, after = record["quality"]["before"], record["quality"]["after"]
     say(
@@ -71,6 +83,27 @@ def _say_budget(run: Run, options: argparse.Namespace) -> None:
         say(f"budget {options.target_records:,}: {count:,} records in use{price}")
 
 
+def _say_judged(judged: Judgement, options: argparse.Namespace) -> None:
+    if judged.levels:
+        say(levels_line(judged.levels))
+    past = judged.overall["past_cap_after"]
+    if past:
+        say(
+            f"past the cap: {past:,} of {judged.overall['targets']:,} targets have an error of {options.loss_cap:.0%} or "
+            f"more, where no gradient reaches them (at the start {judged.overall['past_cap_before']:,})"
+        )
+
+
+def _say_holdout(holdout: HoldoutResult) -> None:
+    row = holdout.table()[-1]
+    held, fitted, initial = (results.percent(row[f"{key}_mean"]) for key in ("held_out", "fit", "initial"))
+    say(
+        f"holdout of {holdout.folds} folds of {holdout.by}: mean relative error {held} on targets left out (median "
+        f"{results.percent(row['held_out_median'])}), {fitted} fitted, {initial} with the initial weights, "
+        f"{holdout.seconds:,.1f} s"
+    )
+
+
 def _write(option: str, path, content: bytes) -> None:
     output.write_output(option, path, content)
     say(f"{option.lstrip('-')}: {path}")
@@ -85,6 +118,8 @@ def _check_outputs(options: argparse.Namespace) -> dict[str, str | None]:
     outputs |= {"--report": options.report, "--log": options.log, "--checkpoint": options.checkpoint}
     source, path = problem_file(options)
     inputs = {source: path, "--targets": options.targets}
+    if options.parents:
+        inputs["--parents"] = options.parents
     if options.init_weights:
         inputs["--init-weights"] = files.init_weights_path(options.init_weights)
     if options.bounds:

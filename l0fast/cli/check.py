@@ -10,12 +10,14 @@ import torch
 
 from .. import _load
 from ..calibration import SparseCalibrationWeights
+from ..calibration.hierarchy import Hierarchy
 from ..calibration.memory import fit_bytes, size_text
 from ..calibration.preflight import PreflightReport, preflight
 from . import device, files
 from .files import InputError
 from .frame import check_input, read_frame
 from .output import say
+from .parents import read_hierarchy
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Problem:
     seconds: float
     ids: object = None
     """With --data and --id: pyarrow array [n_records]."""
+    hierarchy: Hierarchy | None = None
 
 
 def check(options: argparse.Namespace) -> int:
@@ -98,10 +101,11 @@ def read_problem(options: argparse.Namespace) -> Problem:
     began = time.perf_counter()
     if options.data is not None:
         frame, initial = read_frame(options)
-        extra = (frame.target_weights, frame.target_scales, frame.target_tolerances, frame.groups)
+        extra = (frame.target_weights, frame.target_scales, frame.target_tolerances, frame.groups, frame.parents)
         targets = files.Targets(frame.names, frame.y, *extra)
         ids = None if options.id is None else frame.ids
-        return Problem(frame.matrix.to_scipy(), targets, initial, time.perf_counter() - began, ids)
+        hierarchy = read_hierarchy(targets, options)
+        return Problem(frame.matrix.to_scipy(), targets, initial, time.perf_counter() - began, ids, hierarchy)
     matrix = files.read_matrix(options.matrix)
     if options.orient == "records_by_targets":
         matrix = matrix.T
@@ -117,7 +121,8 @@ def read_problem(options: argparse.Namespace) -> Problem:
     initial = np.ones(n_records)
     if options.init_weights:
         initial = files.read_initial_weights(options.init_weights, n_records)
-    return Problem(matrix, targets, initial, time.perf_counter() - began)
+    hierarchy = read_hierarchy(targets, options)
+    return Problem(matrix, targets, initial, time.perf_counter() - began, hierarchy=hierarchy)
 
 
 def run_preflight(problem: Problem, options: argparse.Namespace) -> PreflightReport:

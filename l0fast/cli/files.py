@@ -36,6 +36,8 @@ class Targets:
     tolerance: np.ndarray | None = None
     groups: np.ndarray | None = None
     """Labels as strings, so that --group-multiplier can name them."""
+    parents: list[str | None] | None = None
+    """Labels; None where a target has no parent."""
     ignored: tuple[str, ...] = ()
     """Columns of the file that mean nothing here."""
 
@@ -157,7 +159,7 @@ def read_columns(argument: str, path) -> dict[str, list]:
 
 
 def read_targets(path) -> Targets:
-    """The targets: columns ``name,value`` and optionally ``weight,scale,tolerance,group``; others are ignored.
+    """The targets: columns ``name,value`` and optionally ``weight,scale,tolerance,group,parent``; others are ignored.
 
     Raises:
         InputError: unreadable, a missing column, no rows, or something that is not a number.
@@ -171,17 +173,20 @@ def read_targets(path) -> Targets:
         raise InputError(f"--targets: expected at least one target, got none in {path}")
     names = [str(name) for name in columns["name"]]
     numbers = {
-        column: _numbers(f"--targets: column {column}", columns[column], path)
+        column: to_numbers(f"--targets: column {column}", columns[column], path)
         for column in ("value", *OPTIONAL_COLUMNS)
         if column in columns
     }
     groups = np.array([str(label) for label in columns["group"]]) if "group" in columns else None
-    known = {"name", "value", "group", *OPTIONAL_COLUMNS}
+    parents = None
+    if any(filled := [str(entry).strip() if entry is not None else "" for entry in columns.get("parent", [])]):
+        parents = [label or None for label in filled]
+    known = {"name", "value", "group", "parent", *OPTIONAL_COLUMNS}
     ignored = tuple(str(column) for column in columns if column not in known)
-    return Targets(names, numbers.pop("value"), groups=groups, ignored=ignored, **numbers)
+    return Targets(names, numbers.pop("value"), groups=groups, parents=parents, ignored=ignored, **numbers)
 
 
-def _numbers(what: str, column: list, path) -> np.ndarray:
+def to_numbers(what: str, column: list, path) -> np.ndarray:
     """A column as float64. An empty field is an error: a number left out by accident must not become a target."""
     values = np.empty(len(column))
     for k, entry in enumerate(column):
@@ -236,7 +241,7 @@ def read_initial_weights(source: str, n_records: int) -> np.ndarray:
         columns = read_columns("--init-weights", path)
         if column not in columns:
             raise InputError(f"--init-weights: expected a column {column}, got {', '.join(columns)} in {path}")
-        weights = _numbers(f"--init-weights: column {column}", columns[column], path)
+        weights = to_numbers(f"--init-weights: column {column}", columns[column], path)
     if weights.shape != (n_records,):
         raise InputError(
             f"--init-weights: expected {n_records:,} values, one for each column of the matrix, "

@@ -10,6 +10,8 @@ import torch
 
 from ..calibration import SparseCalibrationWeights
 from ..calibration.diagnostics import relative_errors
+from ..calibration.holdout import Holdout, Left, Rotation
+from ..calibration.holdout_table import HoldoutResult
 from .check import Problem
 from .device import check_device, out_of_memory
 from .files import InputError, read_bounds
@@ -24,8 +26,8 @@ class Run:
     epochs: int = 0
     """Of this process: a resumed run has done more."""
     seconds: float = 0.0
-    refit_seconds: dict[str, float] = field(default_factory=dict)
-    """'refit' and its seconds, where there was one."""
+    extra_seconds: dict[str, float] = field(default_factory=dict)
+    """Of 'refit' and 'holdout', where there were any."""
 
 
 def on_terminal() -> bool:
@@ -94,7 +96,7 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
             epochs=options.epochs - first,
             verbose="bar" if bar else False,
             verbose_freq=options.verbose_freq,
-            **_loss(problem, options),
+            **loss_options(problem, options),
             **_constraints(problem, options),
             callback=look if log is not None or not bar else None,
             resume=options.resume,
@@ -127,7 +129,7 @@ def refit(run: Run, problem: Problem, options: argparse.Namespace) -> None:
     try:
         run.model.refit(
             *(problem.matrix, problem.targets.values, options.refit, options.lr, options.lambda_l2),
-            **_loss(problem, options),
+            **loss_options(problem, options),
             **_constraints(problem, options),
         )
     except (ValueError, FloatingPointError) as error:
@@ -136,7 +138,7 @@ def refit(run: Run, problem: Problem, options: argparse.Namespace) -> None:
         raise out_of_memory(options.device, error) from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"during the refit; of the run before it {rescue_weights(before)}") from None
-    run.refit_seconds["refit"] = time.perf_counter() - began
+    run.extra_seconds["refit"] = time.perf_counter() - began
     after = run.model.get_weights(deterministic=True).detach().cpu().numpy()
     errors = [
         np.abs(relative_errors(problem.matrix @ w.astype(np.float64), problem.targets.values)).mean()
@@ -144,7 +146,7 @@ def refit(run: Run, problem: Problem, options: argparse.Namespace) -> None:
     ]
     say(
         f"refit of {int((after > 0).sum()):,} records: mean relative error {errors[0]:.3%} -> {errors[1]:.3%}, "
-        f"{run.refit_seconds['refit']:,.1f} s for {options.refit:,} epochs"
+        f"{run.extra_seconds['refit']:,.1f} s for {options.refit:,} epochs"
     )
 
 
@@ -157,7 +159,7 @@ def _price(options: argparse.Namespace) -> dict:
     return {"target_records": options.target_records, "exact": options.exact}
 
 
-def _loss(problem: Problem, options: argparse.Namespace) -> dict:
+def loss_options(problem: Problem, options: argparse.Namespace) -> dict:
     """What a miss costs, the same for a fit and a refit."""
     targets = problem.targets
     return {
@@ -169,6 +171,7 @@ def _loss(problem: Problem, options: argparse.Namespace) -> dict:
         "target_scales": targets.scale,
         "target_tolerances": targets.tolerance,
         "loss_cap": options.loss_cap,
+        "hierarchy": problem.hierarchy,
     }
 
 
@@ -177,6 +180,49 @@ def _constraints(problem: Problem, options: argparse.Namespace) -> dict:
     bounds = None if options.bounds is None else read_bounds(options.bounds, problem.matrix.shape[1])
     names = ("min_weight", "max_weight_ratio", "mass", "anchor")
     return {"bounds": bounds, **{name: getattr(options, name) for name in names}}
+
+
+def hold_out(run: Run, problem: Problem, options: argparse.Namespace) -> HoldoutResult:
+    """The folds of --holdout, each fitted, and refitted, as the run was.
+
+    Raises:
+        InputError: a loss that diverges in a fold; or too few targets or groups, where the run has not begun yet.
+        KeyboardInterrupt: with a message that says what there is.
+    """
+    rotation, loss = holdout_folds(problem, options), loss_options(problem, options) | _constraints(problem, options)
+    matrix = run.model.pack(problem.matrix)
+    common = (matrix, problem.targets.values)
+
+    def fit_fold(model: SparseCalibrationWeights, left: Left) -> None:
+        changed = loss | {"target_weights": left.target_weights, "hierarchy": left.hierarchy}
+        steps = {"lambda_l2": options.lambda_l2, "lr": options.lr}
+        model.fit(*common, **_price(options), **steps, epochs=options.epochs, **changed)
+        if options.refit is not None:
+            model.refit(*common, epochs=options.refit, **steps, **changed)
+
+    start = build_model(problem, argparse.Namespace(**(vars(options) | {"resume": False})))
+    initial = problem.matrix @ problem.initial
+    try:
+        return rotation.run(start, matrix, run.model, fit_fold, initial)
+    except (ValueError, FloatingPointError) as error:
+        raise InputError(f"--{error}" if str(error).startswith("holdout") else str(error)) from None
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(options.device, error) from None
+
+
+def holdout_folds(problem: Problem, options: argparse.Namespace) -> Rotation:
+    """Which targets --holdout leaves out, checked.
+
+    Raises:
+        InputError: more folds than targets or groups, or no groups.
+    """
+    loss = loss_options(problem, options)
+    known = {key: loss[key] for key in ("target_groups", "normalize_groups", "target_weights", "hierarchy")}
+    try:
+        holdout = Holdout(options.holdout, options.holdout_by, options.seed)
+        return Rotation(holdout, problem.targets.values, len(problem.targets.names), **known)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--{error}" if str(error).startswith("holdout") else str(error)) from None
 
 
 def _interrupted(model: SparseCalibrationWeights, options: argparse.Namespace) -> str:

@@ -76,6 +76,13 @@ def _multiplier(text: str) -> tuple[str, float]:
     return group, _number(factor)
 
 
+def _level(text: str) -> tuple[int, float]:
+    level, separator, factor = text.partition("=")
+    if not separator or not level.strip().isdigit():
+        raise argparse.ArgumentTypeError(f"expected LEVEL=FACTOR, got {text!r}")
+    return int(level), _number(factor)
+
+
 def _whole(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
@@ -100,6 +107,13 @@ def build_parser(command: Callable[[str], Callable]) -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="look for what cannot work, without a run")
     _add_problem(check)
     _add_device(check.add_argument_group("device").add_argument)
+    compare = commands.add_parser("compare", help="two runs side by side: records, weights, errors")
+    for name in ("first", "second"):
+        compare.add_argument(name, metavar=name.upper(), help="the JSON file of a run, or a weights file")
+    compare.add_argument("--json", metavar="FILE", help="everything that was compared")
+    compare.add_argument(
+        "--csv", metavar="FILE.csv", help="the errors of both on every target; needs --diagnostics of both"
+    )
     info = commands.add_parser("info", help="versions, instruction set, threads, CUDA")
     demo = commands.add_parser("demo", help="calibrate the bundled CPS problem (1,513 targets, 40,000 records)")
     demo.add_argument("--out", metavar="FOLDER", default="l0fast-demo", help="where the results go; made if missing")
@@ -111,7 +125,8 @@ def build_parser(command: Callable[[str], Callable]) -> argparse.ArgumentParser:
     demo.add_argument(
         "--threads", metavar="N", type=_whole(1, 4096), default=None, help="CPU threads (default: torch's own choice)"
     )
-    for name, sub in {"calibrate": calibrate, "check": check, "info": info, "demo": demo}.items():
+    for sub in (calibrate, check, compare, info, demo):
+        name = sub.prog.rpartition(" ")[2]
         sub.set_defaults(run=command(name))
     return parser
 
@@ -140,7 +155,29 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
         "--targets",
         metavar="FILE",
         required=True,
-        help="CSV or parquet, a row for each row of MATRIX: name,value and optionally weight,scale,tolerance,group",
+        help="CSV or parquet, a row for each row of MATRIX: name,value and optionally weight,scale,tolerance,group,"
+        "parent (what a target is a part of)",
+    )
+    group.add_argument(
+        "--parents",
+        metavar="FILE",
+        help="CSV or parquet about parents named in the column parent of --targets that are no targets themselves: "
+        "name and optionally value (default: the sum of the children's), parent, weight",
+    )
+    group.add_argument(
+        "--hierarchy-weight",
+        metavar="X",
+        type=_number,
+        default=1.0,
+        help="what a parent's error counts, beside a target's",
+    )
+    group.add_argument(
+        "--level-weight",
+        metavar="LEVEL=FACTOR",
+        type=_level,
+        action="append",
+        default=[],
+        help="factor for parents of a level, 1 for those of targets alone; may be repeated",
     )
     group.add_argument(
         "--init-weights", metavar="FILE", help="initial weights: file.npy or file.csv:column (default: all 1)"
@@ -199,6 +236,13 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="factor for a group of targets; may be repeated",
     )
+    add(
+        "--holdout",
+        metavar="K",
+        type=_whole(2),
+        help="also fit without a K-th of the targets, K times, and judge these",
+    )
+    add("--holdout-by", choices=("targets", "groups"), default="targets", help="what --holdout leaves out together")
     add("--loss-cap", metavar="X", type=_number, default=1.0, help="for capped_mape: an error beyond it costs no more")
     add(
         "--seed",

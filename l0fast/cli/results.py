@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from ..calibration.diagnostics import quality, target_table, weight_statistics
+from ..calibration.holdout_table import HoldoutResult
+from ..calibration.judging import Judgement, judge
 from ..calibration.report import ReportData, render_report
 from .check import Problem
 from .files import file_sha256, init_weights_path
-from .fit import Run
+from .fit import Run, loss_options
 from .frame import problem_file
 from .info import versions
 
-_NOT_OPTIONS = ("run", "command", "matrix", "data", "targets", "init_weights", "bounds", "output")
+_NOT_OPTIONS = ("run", "command", "matrix", "data", "targets", "init_weights", "bounds", "parents", "output")
 
 
 def percent(x: float) -> str:
@@ -30,6 +32,11 @@ def table(problem: Problem, weights: np.ndarray) -> dict[str, np.ndarray]:
     return target_table(targets.names, targets.values, *totals, groups=targets.groups)
 
 
+def judgement(problem: Problem, options: argparse.Namespace, rows: dict[str, np.ndarray]) -> Judgement:
+    """Loss and errors by group and level."""
+    return judge(rows["target"], rows["before"], rows["after"], **loss_options(problem, options))
+
+
 def plain_options(options: argparse.Namespace) -> dict:
     """Every option that matters for repeating the run, as JSON can hold it."""
     plain = {key: value for key, value in vars(options).items() if key not in _NOT_OPTIONS}
@@ -37,11 +44,23 @@ def plain_options(options: argparse.Namespace) -> dict:
         plain["lambda_l0"] = None  # the budget has set it, or there was none
     return plain | {
         "group_multiplier": dict(options.group_multiplier),
+        "level_weight": dict(options.level_weight),
         "require": [str(requirement) for requirement in options.require],
     }
 
 
-def record(options, outputs, problem: Problem, run: Run, weights, rows, findings, timings) -> dict:
+def record(
+    options,
+    outputs,
+    problem: Problem,
+    run: Run,
+    weights,
+    rows,
+    findings,
+    timings,
+    judged: Judgement,
+    holdout: HoldoutResult | None,
+) -> dict:
     """The content of the JSON file."""
     inputs = _inputs(options)
     if options.init_weights:
@@ -61,6 +80,8 @@ def record(options, outputs, problem: Problem, run: Run, weights, rows, findings
         "seconds": {key: round(value, 4) for key, value in timings.items()},
         "peak_memory_bytes": _peak_memory(),
         "quality": {"before": quality(rows["before"], rows["target"]), "after": after},
+        **judged.to_dict(),
+        "holdout": None if holdout is None else holdout.to_dict(),
         "requirements": {str(requirement): requirement.met(after) for requirement in options.require},
         "weights": {
             "before": weight_statistics(problem.initial),
@@ -72,10 +93,11 @@ def record(options, outputs, problem: Problem, run: Run, weights, rows, findings
 
 def _inputs(options: argparse.Namespace) -> dict[str, str]:
     option, path = problem_file(options)
-    return {option.lower().lstrip("-"): path, "targets": options.targets}
+    parents = {"parents": options.parents} if options.parents else {}
+    return {option.lower().lstrip("-"): path, "targets": options.targets, **parents}
 
 
-def report(options, problem: Problem, run: Run, weights, rows, findings) -> str:
+def report(options, problem: Problem, run: Run, weights, rows, findings, judged, holdout) -> str:
     """The HTML report of the run."""
     shown = {key: value for key, value in plain_options(options).items() if value not in (None, False, [], {})}
     return render_report(
@@ -89,6 +111,8 @@ def report(options, problem: Problem, run: Run, weights, rows, findings) -> str:
             options={**_inputs(options), **shown},
             versions=versions(),
             findings=findings,
+            judgement=judged,
+            holdout=holdout,
         )
     )
 

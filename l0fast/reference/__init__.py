@@ -4,7 +4,7 @@ Any floating dtype, any device, ordinary autograd. It is the fallback where no k
 that kernels are compared with, and the place to read the formulas (DESIGN 3 and 4).
 """
 
-from .calibration import adam_step, calibration_epochs_, calibration_step_, data_loss, restrict_
+from .calibration import adam_step, calibration_epochs_, calibration_step_, data_loss, data_terms, restrict_
 from .gates import (
     active_probability,
     arithmetic,
@@ -25,6 +25,7 @@ __all__ = [
     "calibration_step_",
     "column_totals",
     "data_loss",
+    "data_terms",
     "gated_totals",
     "gated_weight",
     "hard_concrete",

@@ -20,14 +20,28 @@ def data_loss(
     cap: float,
 ) -> Tensor:
     """sum omega rho((totals - targets) / scales). Twin of csrc/math/objective.h."""
+    return data_terms(totals, targets, scales, omega, tolerances, rho, cap).sum()
+
+
+def data_terms(
+    totals: Tensor,
+    targets: Tensor,
+    scales: Tensor,
+    omega: Tensor,
+    tolerances: Tensor | None,
+    rho: int,
+    cap: float,
+) -> Tensor:
+    """What each target adds to the data loss."""
     x = (totals - targets) / scales
     if rho == c.RHO_SQUARE:
         value = x**2
     elif rho == c.RHO_EPSILON_SQUARE:
         value = (x.abs() - (0 if tolerances is None else tolerances)).clamp(min=0) ** 2
     else:
-        value = x.abs().clamp(max=cap)
-    return (omega * value).sum()
+        # Not clamp, which has a gradient at the cap: there an estimate of 0 may stand.
+        value = torch.where(x.abs() >= cap, cap, x.abs())
+    return omega * value
 
 
 def calibration_epochs_(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..diagnostics import target_table
+from ..hierarchy import Hierarchy
 from ..matrix import PackedMatrix
 from ..model import SparseCalibrationWeights
 from .build import Chunk, MatrixBuilder
@@ -36,6 +37,8 @@ class CalibrationProblem:
     target_weights: np.ndarray | None = None
     target_scales: np.ndarray | None = None
     target_tolerances: np.ndarray | None = None
+    parents: list[str | None] | None = None
+    """Labels of what each target is a part of, or None; see :class:`..hierarchy.Hierarchy`."""
     unreached: tuple[str, ...] = ()
     """Targets of value 0 that no record counts towards: always met."""
 
@@ -113,12 +116,14 @@ class CalibrationProblem:
     # -- fitting and results -----------------------------------------------------------------------------------------
 
     def fit_options(self) -> dict:
-        """What the targets say to ``SparseCalibrationWeights.fit``: groups, weights, scales and tolerances."""
+        """What the targets say to ``SparseCalibrationWeights.fit``: groups, weights, scales, tolerances, parents."""
+        hierarchy = None if self.parents is None else Hierarchy.from_parents(self.parents, self.names)
         return {
             "target_groups": self.groups,
             "target_weights": self.target_weights,
             "target_scales": self.target_scales,
             "target_tolerances": self.target_tolerances,
+            "hierarchy": hierarchy,
         }
 
     def fit(self, model: SparseCalibrationWeights | None = None, *, seed: int = 0, device="cpu", **options):
@@ -218,7 +223,8 @@ def _with_cells_typed(target: Wanted, kinds: dict[str, str]) -> Wanted:
 
 def _options(wanted: list[Wanted]) -> dict:
     """Vectors [n_targets], or None where no target says anything."""
-    options = {}
+    parents = [target.parent for target in wanted]
+    options = {"parents": parents if any(parents) else None}
     for key, keyword, default in (
         ("group", "groups", None),
         ("weight", "target_weights", 1.0),

@@ -31,6 +31,8 @@ class Target:
     """What its error is divided by; all targets have one or none."""
     tolerance: float | None = None
     """At least 0, for loss_type 'relative_epsilon'; 0 where only others have one."""
+    parent: str | None = None
+    """What it is a part of: the name of another target, or any label; see :class:`..hierarchy.Hierarchy`."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Margins:
     weight: float | None = None
     scale: float | None = None
     tolerance: float | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Wanted:
     weight: float | None
     scale: float | None
     tolerance: float | None
+    parent: str | None = None
 
 
 def wanted_targets(targets) -> list[Wanted]:
@@ -77,7 +81,7 @@ def wanted_targets(targets) -> list[Wanted]:
     Args:
         targets: a Target, a Margins, dicts with their fields (``by`` makes it margins), a list of these, a DataFrame
             or the path of a CSV or parquet file with columns ``measure,value`` and optionally ``filter``, ``name``,
-            ``group``, ``weight``, ``scale``, ``tolerance``. Missing and empty fields mean not given.
+            ``group``, ``weight``, ``scale``, ``tolerance``, ``parent``. Missing and empty fields mean not given.
 
     Raises:
         TypeError, ValueError: the first target at fault, by name or number.
@@ -162,10 +166,11 @@ def _wanted(target: Target, where: str, cell: tuple[Condition, ...] = ()) -> Wan
     if numbers["scale"] == 0:
         raise ValueError(f"targets: {name}: scale: expected a number other than 0, got 0")
     group = None if missing(target.group) else str(target.group)
+    parent = None if missing(target.parent) else str(target.parent).strip()
     shown = " and ".join([*([text.strip()] if text.strip() else []), *map(str, cell)])
     # Equal first: they are looked up, the others then look at what is left.
     ordered = tuple(sorted(conditions, key=lambda condition: condition.operator != "=="))
-    return Wanted(name, measure, ordered, shown, group=group, **numbers)
+    return Wanted(name, measure, ordered, shown, group=group, parent=parent, **numbers)
 
 
 def number_of(entry, name: str, what: str, least: float | None = None) -> float | None:
@@ -194,7 +199,7 @@ def _cells(margins: Margins, where: str) -> list[Wanted]:
     start = margins.name or ("count" if str(margins.measure).strip() == COUNT else str(margins.measure))
     target = Target(
         *(margins.measure, math.nan, margins.filter, None, margins.group),
-        *(margins.weight, margins.scale, margins.tolerance),
+        *(margins.weight, margins.scale, margins.tolerance, margins.parent),
     )
     from_text = not is_frame(margins.totals) and Path(margins.totals).suffix.lower() == ".csv"
     cells = []
