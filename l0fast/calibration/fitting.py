@@ -6,7 +6,9 @@ from .budget import DEFAULT_LAMBDA_L0, checked_budget, gate_price
 from .chunks import FitOptions
 from .objective import build_objective
 from .refit import check_refit, refit_weights
-from .trainer import train
+from .sharding.group import open_group
+from .state import check_parameters
+from .trainer import run_facts, train
 
 if TYPE_CHECKING:
     from .model import SparseCalibrationWeights
@@ -42,6 +44,7 @@ class FitMethods:
         exact: bool = False,
         lambda_share: float | None = None,
         refit: bool = False,
+        process_group=None,
     ) -> "SparseCalibrationWeights":
         """Fits the weights with Adam, whole epochs at a time in compiled code.
 
@@ -67,7 +70,7 @@ class FitMethods:
             callback: called as ``callback(epoch, metrics)`` every ``verbose_freq`` epochs and after the last one,
                 epoch counted from 1 and metrics a dict of 'loss', 'data_loss', 'expected_active', 'open_gates' (of
                 the epoch's draw), 'active', 'mean_error', 'max_error' (of the deterministic weights; errors are
-                |y - M w| / |y + 1|).
+                |y - M w| / |y + 1|) and 'totals' (their M w, float64 [n_targets]).
             resume: continue the model's run (Adam's moments, epoch, noise) for ``epochs`` more: chunks give the very
                 bits of one run. The default starts a new run from the present parameters.
             checkpoint: file to save to every ``checkpoint_freq`` epochs, at the end and when interrupted.
@@ -80,6 +83,12 @@ class FitMethods:
                 for a sample and for the whole.
             refit: :meth:`refit` the weights afterwards, with these epochs, lr, lambda_l2 and loss. A checkpoint stays
                 that of the run before it.
+            process_group: of torch.distributed (gloo, or NCCL on CUDA devices), for a model of this process's records
+                (``shard=``). M has the columns of these records; all else, y and the options too, is the same in all
+                processes, and every one of them calls fit. An epoch adds up the totals of all in one all-reduce of
+                n_targets + 3 doubles; the number of processes changes nothing but the order of that sum. Process 0
+                alone prints, is called back and writes the checkpoint, which any number of processes can resume; it
+                also does so after the first epochs. See docs/many_processes.md.
 
         Returns:
             The model itself.
@@ -89,28 +98,36 @@ class FitMethods:
                 lambda_share and target_records.
             MemoryError: the CUDA device has not enough free memory, before packing begins.
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
-            KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
+            KeyboardInterrupt: within about half a second of Ctrl-C (with process_group also of SIGTERM, in all
+                processes after the same epoch); the run can be resumed.
+            sharding.PeerError: another process has refused its input or could not write the checkpoint.
+            sharding.ProcessLost: another process has ended; the message names the last checkpoint. This process's
+                model is then somewhere within an epoch.
         """
-        price = gate_price(self.n_features, lambda_l0, lambda_share, target_records)
-        options = FitOptions(
-            *(price, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
-            *(callback, resume, checkpoint, checkpoint_freq),
-        )
-        budget = checked_budget(self, target_records, exact)
-        check_refit(self, refit)
-        matrix = self.pack(M, fitting=True)
-        objective = build_objective(
-            *(y, matrix.n_targets, loss_type),
-            target_groups=target_groups,
-            normalize_groups=normalize_groups,
-            group_multipliers=group_multipliers,
-            target_weights=target_weights,
-            target_scales=target_scales,
-            target_tolerances=target_tolerances,
-            loss_cap=loss_cap,
-            device=self.log_weight.device,
-        )
-        train(self, M, matrix, objective, options, budget)
+        group = open_group(self, process_group)
+        with group.agreed():
+            price = gate_price(group.n_total, lambda_l0, lambda_share, target_records)
+            options = FitOptions(
+                *(price, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
+                *(callback, resume, checkpoint, checkpoint_freq),
+            )
+            budget = checked_budget(self, target_records, exact, group)
+            check_refit(self, refit)
+            matrix = self.pack(M, fitting=True)
+            objective = build_objective(
+                *(y, matrix.n_targets, loss_type),
+                target_groups=target_groups,
+                normalize_groups=normalize_groups,
+                group_multipliers=group_multipliers,
+                target_weights=target_weights,
+                target_scales=target_scales,
+                target_tolerances=target_tolerances,
+                loss_cap=loss_cap,
+                device=self.log_weight.device,
+            )
+            check_parameters(log_weight=self.log_weight, log_alpha=self.log_alpha)
+        group.check_same(run_facts(self, matrix, objective, options, budget, refit=refit))
+        train(self, M, matrix, objective, options, budget, group)
         if refit:
-            refit_weights(self, matrix, objective, options)
+            refit_weights(self, matrix, objective, options, group)
         return self

@@ -13,8 +13,9 @@ from .initial import FROZEN
 from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import Reporter
+from .sharding.group import Alone, ShardGroup
 from .state import RunState
-from .trainer import engine_epochs
+from .trainer import group_epochs
 
 STAGES = 10
 """Parts of a refit, each with a smaller step: at a constant one, Adam circles around the best weights."""
@@ -32,7 +33,7 @@ class _Dense:
         return {"weight": self.log_weight, "alpha": self.log_alpha}
 
     def _engine_options(self) -> dict:
-        return {"link": c.LINK_EXP, "gates": False}
+        return {"link": c.LINK_EXP, "gates": False}  # no noise, so no first_index
 
     @property
     def epoch(self) -> int:
@@ -49,16 +50,18 @@ def check_refit(model, refit) -> None:
         raise ValueError(f"refit: expected no overridden methods, got those of {type(model).__name__}")
 
 
-def refit_weights(model, matrix: PackedMatrix, objective: Objective, options: FitOptions) -> None:
+def refit_weights(
+    model, matrix: PackedMatrix, objective: Objective, options: FitOptions, group: Alone | ShardGroup
+) -> None:
     """See SparseCalibrationWeights.refit; of the options it takes epochs, lr and lambda_l2."""
     weights = model.get_weights(deterministic=True).detach()
     support = (weights > 0).nonzero().squeeze(1)
-    if not len(support):
+    if not group.sum(len(support))[0]:
         raise ValueError("refit: expected records in use, got none; a smaller lambda_l0 or a budget keeps some")
     best = torch.log(weights[support])
-    compact = matrix.columns(support)
+    compact = matrix.columns(support) if len(support) else _no_columns(matrix)
     try:
-        for _, log_weight in _stages(best, compact, objective, options):
+        for _, log_weight in _stages(best, compact, objective, options, group):
             best = log_weight
     except KeyboardInterrupt:
         _write_back(model, support, best)
@@ -66,12 +69,19 @@ def refit_weights(model, matrix: PackedMatrix, objective: Objective, options: Fi
     _write_back(model, support, best)
 
 
-def _stages(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, options: FitOptions):
+def _no_columns(matrix: PackedMatrix) -> PackedMatrix:
+    """Of a process whose records are all out of use; it goes on adding nothing to the others' totals."""
+    return PackedMatrix(matrix.indptr[:1], matrix.rows[:0], matrix.values[:0], (matrix.n_targets, 0))
+
+
+def _stages(
+    log_weight: Tensor, matrix: PackedMatrix, objective: Objective, options: FitOptions, group: Alone | ShardGroup
+):
     """Yields (loss, log_weight) at the start of a refit and whenever a stage ends with a lower loss."""
     dense = _Dense(log_weight.clone(), torch.zeros_like(log_weight))
     # The seed is never drawn from: without gates there is no noise. One of its own leaves the generators alone.
     run = dense._run = RunState.new(torch.zeros(1, dtype=torch.int64, device=log_weight.device), dense._trained())
-    least = loss_of(log_weight, matrix, objective, options.lambda_l2)
+    least = loss_of(log_weight, matrix, objective, options.lambda_l2, group)
     yield least, log_weight
     for stage in range(STAGES):
         first, last = (options.epochs * k // STAGES for k in (stage, stage + 1))
@@ -79,27 +89,38 @@ def _stages(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, opti
         part = replace(options, epochs=last - first, lr=lr, verbose=False, callback=None, checkpoint=None)
 
         def epochs(count: int, part=part):
-            return engine_epochs(dense, run, matrix, objective, part, count)
+            return group_epochs(group, dense, run, matrix, objective, part, count)
 
-        run_chunks(run, part, epochs, Reporter(dense, part), "a refit with a smaller lr")
-        loss = loss_of(dense.log_weight, matrix, objective, options.lambda_l2)
+        run_chunks(run, part, epochs, Reporter(dense, part), "a refit with a smaller lr", group=group)
+        loss = loss_of(dense.log_weight, matrix, objective, options.lambda_l2, group)
         if loss < least:
             least = loss
             yield loss, dense.log_weight.clone()
 
 
-def loss_of(log_weight: Tensor, matrix: PackedMatrix, objective: Objective, lambda_l2: float = 0.0) -> float:
+def loss_of(
+    log_weight: Tensor,
+    matrix: PackedMatrix,
+    objective: Objective,
+    lambda_l2: float = 0.0,
+    group: Alone | ShardGroup | None = None,
+) -> float:
     """What a refit minimises: ``sum_j omega_j rho((M w - y)_j / scale_j) + lambda_l2 sum w^2``, w = exp(log_weight)."""
     totals, _ = ops.gated_totals(
         *(log_weight, torch.zeros_like(log_weight), matrix.indptr, matrix.rows, matrix.values, matrix.n_targets, None),
         link=c.LINK_EXP,
         gates=False,
     )
+    squares = torch.exp(log_weight.double()).square().sum()
+    both = torch.cat([totals.double(), squares.reshape(1)])
+    if group is not None and group.sharded:
+        both = group.together(both)
     data = reference.data_loss(
-        *(totals.double(), objective.targets, objective.scales, objective.omega),
+        *(both[:-1], objective.targets, objective.scales, objective.omega),
         *(objective.tolerances, objective.rho, objective.cap),
     )
-    return float(data) + lambda_l2 * float(torch.exp(log_weight.double()).square().sum())
+    loss = float(data) + lambda_l2 * float(both[-1])
+    return loss if group is None else group.of_first(loss)
 
 
 def _write_back(model, support: Tensor, log_weight: Tensor) -> None:

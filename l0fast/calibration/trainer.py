@@ -12,23 +12,32 @@ from .gated_model import GatedModel
 from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import CalibrationReporter
-from .state import MOMENTS, RunState, check_parameters
+from .sharding.group import Alone, ShardGroup
+from .state import MOMENTS, RunState
+from .stepwise import step_epochs
 
 
 def train(
-    model, M, matrix: PackedMatrix, objective: Objective, options: FitOptions, budget: RecordBudget | None = None
+    model,
+    M,
+    matrix: PackedMatrix,
+    objective: Objective,
+    options: FitOptions,
+    budget: RecordBudget | None,
+    group: Alone | ShardGroup,
 ) -> None:
-    """Runs options.epochs epochs on the model's parameters; see SparseCalibrationWeights.fit."""
-    check_parameters(log_weight=model.log_weight, log_alpha=model.log_alpha)
-    signature = _signature(matrix, objective, options, budget)
+    """Runs options.epochs epochs on the model's parameters, checked; see SparseCalibrationWeights.fit."""
+    signature = {"M": group.matrix_sha256(matrix), **_signature(objective, options, budget)}
     run = model._run if options.resume else None
     if run is not None:
+        if run.loaded_from is not None:
+            group.saved(run.loaded_from, run.epoch)
         checkpoints.compare_signatures(run, signature)
         if run.refitted:
             raise ValueError("resume: expected a run to continue, got one that ended with a refit of its weights")
         unsettle(model, run)
     else:
-        run = _start_run(model)
+        run = _start_run(model, group)
     run.signature = signature
     if budget is None:
         run.lambda_l0, run.log_multiplier = options.lambda_l0, None
@@ -39,25 +48,36 @@ def train(
     def epochs(count: int) -> np.ndarray:
         if by_hand:
             return hooks.epochs(model, run, M, objective, options, count)
-        return engine_epochs(model, run, matrix, objective, options, count)
+        return group_epochs(group, model, run, matrix, objective, options, count)
 
-    save = None if options.checkpoint is None else lambda: checkpoints.save(model, options.checkpoint)
-    reporter = CalibrationReporter(model, options, M if by_hand else matrix, objective)
+    save = None if options.checkpoint is None else lambda: checkpoints.save(model, options.checkpoint, group)
+    reporter = CalibrationReporter(model, options, M if by_hand else matrix, objective, group)
     steer = None if budget is None else lambda: budget.steer(model, run, options.lr)
-    run_chunks(run, options, epochs, reporter, "a smaller lr or other target_scales", save, steer)
+    run_chunks(run, options, epochs, reporter, "a smaller lr or other target_scales", save, steer, group)
     if budget is not None:
         budget.settle(model, run)
         if save is not None:
             save()  # once more: a file of the finished run has the records that were asked for
 
 
-def _start_run(model) -> RunState:
+def _start_run(model, group: Alone | ShardGroup) -> RunState:
     """Jitter first, then the seed of the gates: the order in which l0-python draws."""
     if model.log_weight_jitter_sd > 0:
         with torch.no_grad():
             model.log_weight += model._normal() * model.log_weight_jitter_sd
-    model._run = RunState.new(model._draw_seed(), model._trained())
+    model._run = RunState.new(group.seed(model._draw_seed()), model._trained())
     return model._run
+
+
+def group_epochs(group: Alone | ShardGroup, model, run: RunState, matrix, objective, options, count: int) -> np.ndarray:
+    """Metrics [count, 4] of the next epochs, wherever the records are.
+
+    A group of one process takes the steps of many: the engine rounds its totals to float32, and a result must not
+    depend on the number of processes.
+    """
+    if group.sharded:
+        return step_epochs(model, run, matrix, objective, options, count, group.together)
+    return engine_epochs(model, run, matrix, objective, options, count)
 
 
 def engine_epochs(
@@ -84,10 +104,25 @@ def engine_epochs(
     return metrics.cpu().numpy()
 
 
-def _signature(matrix: PackedMatrix, objective: Objective, options: FitOptions, budget: RecordBudget | None) -> dict:
-    """What a resumed run must have in common with its checkpoint, by the name that fit gives it."""
+def _signature(objective: Objective, options: FitOptions, budget: RecordBudget | None) -> dict:
+    """What a resumed run must have in common with its checkpoint besides M, by the name that fit gives it."""
     fitted = {name: getattr(options, name) for name in ("lambda_l0", "lambda_l2", "lr", "loss_type")}
     target = None if budget is None else budget.target
     if budget is not None:
         fitted["lambda_l0"] = None  # the budget sets it
-    return {"M": matrix.sha256(), **objective.sha256(), "target_records": target, **fitted}
+    return {**objective.sha256(), "target_records": target, **fitted}
+
+
+def run_facts(model, matrix: PackedMatrix, objective: Objective, options: FitOptions, budget, **more) -> dict:
+    """What the processes of a run must have in common, by the name that fit or the constructor gives it."""
+    rhythm = ("epochs", "verbose", "verbose_freq", "resume", "checkpoint_freq")
+    facts = {
+        "M": f"{matrix.n_targets} targets, {matrix.dtype}",
+        "exact": budget is not None and budget.exact,
+        "checkpoint": options.checkpoint is not None,
+        "callback": options.callback is not None,
+        "epoch of the run": model.epoch,
+        **{name: str(getattr(model, name)) for name in ("beta", "gamma", "zeta", "use_gates", "seed", "log_weight_jitter_sd")},
+        **{name: getattr(options, name) for name in rhythm},
+    }
+    return {**facts, **_signature(objective, options, budget), **more}
