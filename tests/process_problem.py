@@ -89,7 +89,7 @@ def bad_input(rank: int, size: int, folder: Path) -> None:
     """Each kind of trouble raises everywhere, in time, and leaves the group in order."""
     M, y = survey_of("gates")
     model, shard = shard_model(M, rank, size)
-    before = model.log_weight.detach().clone()
+
     here, group = M[:, shard.slice], dist.group.WORLD
 
     def refused(kinds, words, **change):
@@ -106,7 +106,6 @@ def bad_input(rank: int, size: int, folder: Path) -> None:
     refused((PeerError, ValueError), "process 1 of 2: ValueError: M: expected finite" if rank == 0 else "M: ", M=bad)
     refused(ValueError, "lr: expected the same in all processes, got 0.1 in process 0 and 0.2", lr=0.1 + 0.1 * rank)
     refused(ValueError, "y: expected the same in all processes", y=y + rank)
-    refused(ValueError, "target_records: expected 1 to 400 records, got 401", lambda_l0=0.01, target_records=401) if False else None
     other = SparseCalibrationWeights(shard.size, shard=Shard(0, shard.size, N_RECORDS), **MODEL)
     refused(ValueError, "shard: expected process 1 of 2 to have the records from", model=other)
     refused(ValueError, "expected a model made with shard=", model=SparseCalibrationWeights(shard.size, **MODEL))
@@ -115,7 +114,6 @@ def bad_input(rank: int, size: int, folder: Path) -> None:
     missing = folder / "no folder" / "run.safetensors"
     refused((PeerError, OSError), "No such file", checkpoint=missing)
     (folder / f"refused.{rank}").touch()
-    del before
 
 
 def main() -> None:

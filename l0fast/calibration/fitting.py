@@ -101,7 +101,7 @@ class FitMethods:
             KeyboardInterrupt: within about half a second of Ctrl-C (with process_group also of SIGTERM, in all
                 processes after the same epoch); the run can be resumed.
             sharding.PeerError: another process has refused its input or could not write the checkpoint.
-            sharding.ProcessLost: another process has ended; the message names the last checkpoint. This process's
+            sharding.ProcessLostError: another process has ended; the message names the last checkpoint. This process's
                 model is then somewhere within an epoch.
         """
         group = open_group(self, process_group)

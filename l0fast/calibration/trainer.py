@@ -122,7 +122,10 @@ def run_facts(model, matrix: PackedMatrix, objective: Objective, options: FitOpt
         "checkpoint": options.checkpoint is not None,
         "callback": options.callback is not None,
         "epoch of the run": model.epoch,
-        **{name: str(getattr(model, name)) for name in ("beta", "gamma", "zeta", "use_gates", "seed", "log_weight_jitter_sd")},
+        **{
+            name: str(getattr(model, name))
+            for name in ("beta", "gamma", "zeta", "use_gates", "seed", "log_weight_jitter_sd")
+        },
         **{name: getattr(options, name) for name in rhythm},
     }
     return {**facts, **_signature(objective, options, budget), **more}

@@ -75,3 +75,15 @@ def shard_bounds(indptr, world_size: int, record_cost: float = RECORD_COST) -> l
     ends = np.minimum(ends, n - (world_size - ranks))
     cuts = [0, *ends.tolist(), n]
     return [Shard(first, end - first, n) for first, end in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+def equal_shard(n_total: int, rank: int, world_size: int) -> Shard:
+    """The shard of one process where all have about equally many records.
+
+    Raises:
+        ValueError: fewer records than processes.
+    """
+    if n_total < world_size:
+        raise ValueError(f"world_size: expected 1 to {n_total} processes for {n_total} records, got {world_size}")
+    first, end = (n_total * k // world_size for k in (rank, rank + 1))
+    return Shard(first, end - first, n_total)

@@ -1,7 +1,7 @@
 """What can go wrong between processes."""
 
 
-class ProcessLost(RuntimeError):
+class ProcessLostError(RuntimeError):
     """A process of the group has ended or does not answer. The run cannot go on; its last checkpoint can."""
 
 

@@ -19,6 +19,6 @@ def gathered_weights(model, process_group) -> Tensor | None:
 
     Raises:
         TypeError, ValueError: as :meth:`SparseCalibrationWeights.fit` does for process_group.
-        ProcessLost: another process has ended.
+        ProcessLostError: another process has ended.
     """
     return open_group(model, process_group).gather(model.get_weights(deterministic=True).detach())
