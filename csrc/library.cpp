@@ -63,16 +63,30 @@ STABLE_TORCH_LIBRARY(l0fast, m) {
   // Whole epochs: gates, totals, residuals, gradients, Adam. Returns [epochs, 4] float64: data loss, sum p, sum of
   // squared weights over anchors (0 where lambda_l2 is 0), open gates. An epoch whose data loss is not finite ends
   // the run before its step; its row holds that loss and the rows after it NaN. bias, if given with its moments, is one
-  // number added to every total: trained too, without gate, noise or penalty.
+  // number added to every total: trained too, without gate, noise or penalty. After Adam's step log_weight is shrunk by
+  // lambda_l1 (under link 1 alone) and held to [low, high], where they are given.
   m.def(
       "calibration_epochs_(Tensor(a!) log_weight, Tensor(b!) log_alpha, Tensor(c!) weight_exp_avg, "
       "Tensor(d!) weight_exp_avg_sq, Tensor(e!) alpha_exp_avg, Tensor(f!) alpha_exp_avg_sq, "
       "Tensor(g!)? bias, Tensor(h!)? bias_exp_avg, Tensor(i!)? bias_exp_avg_sq, "
       "Tensor indptr, Tensor rows, Tensor values, "
-      "Tensor targets, Tensor scales, Tensor omega, Tensor? tolerances, Tensor? anchor, int rho, float cap, "
+      "Tensor targets, Tensor scales, Tensor omega, Tensor? tolerances, Tensor? anchor, Tensor? low, Tensor? high, "
+      "int rho, float cap, "
       "Tensor seed, int first_epoch, int epochs, int first_index, int link, bool gates, float temperature, "
-      "float gamma, float zeta, float bound, float u_bound, float lambda_l0, float lambda_l2, float lr, float beta1, "
-      "float beta2, float epsilon) -> Tensor");
+      "float gamma, float zeta, float bound, float u_bound, float lambda_l0, float lambda_l2, float lambda_l1, "
+      "float lr, float beta1, float beta2, float epsilon) -> Tensor");
+
+  // One epoch whose residuals come from outside: slopes = dloss/dtotals [n_targets] float64 of the gates in `gate` give
+  // the step of that epoch; then the gates of the next one are drawn into `gate`. Without slopes no step: the gates of
+  // the epoch itself are drawn. Returns the totals of the new draw, float64, and [3] float64: sum p and sum of squares
+  // before the step (0 without one), open gates of the new draw.
+  m.def(
+      "calibration_step_(Tensor(a!) log_weight, Tensor(b!) log_alpha, Tensor(c!) weight_exp_avg, "
+      "Tensor(d!) weight_exp_avg_sq, Tensor(e!) alpha_exp_avg, Tensor(f!) alpha_exp_avg_sq, Tensor(g!) gate, "
+      "Tensor indptr, Tensor rows, Tensor values, int n_targets, Tensor? slopes, Tensor? anchor, Tensor? low, "
+      "Tensor? high, Tensor seed, int epoch, int first_index, int link, bool gates, float temperature, float gamma, "
+      "float zeta, float bound, float u_bound, float lambda_l0, float lambda_l2, float lambda_l1, float lr, "
+      "float beta1, float beta2, float epsilon) -> (Tensor totals, Tensor sums)");
 
   // As empty_like, with huge pages asked for where it is large: a fresh buffer's page faults cost more than filling it.
   m.def("empty_large(Tensor like) -> Tensor");

@@ -1,7 +1,7 @@
 """Finds the compiled libraries and remembers why one is missing.
 
 Nothing is printed at import. The first call that would have used a kernel warns once, says why it cannot and how to
-build; from then on l0fast/reference.py does the work. ``L0FAST_FALLBACK=1`` forces that path, without the warning.
+build; from then on l0fast/reference does the work. ``L0FAST_FALLBACK=1`` forces that path, without the warning.
 """
 
 import functools

@@ -37,7 +37,17 @@ OPTIONS = [
     dict(rho=c.RHO_EPSILON_SQUARE),
     dict(rho=c.RHO_CAPPED_ABSOLUTE, cap=0.4),
     dict(lambda_l2=0.0, temperature=2 / 3, gamma=-0.3, zeta=1.5, bound=3.0, first_index=11),
+    dict(low=-0.1, high=0.2),
+    dict(high=0.1),
 ]
+
+
+def with_bounds(options, n, dtype=torch.float64):
+    """The options, each bound a tensor: infinite for some records."""
+    bounds = {name: torch.full((n,), options[name], dtype=dtype) for name in ("low", "high") if name in options}
+    for step, (name, bound) in enumerate(bounds.items(), start=3):
+        bound[::step] = -math.inf if name == "low" else math.inf
+    return {**options, **bounds}
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -45,7 +55,7 @@ OPTIONS = [
 def test_float64_equals_reference_and_adam(native, options, anchor):
     """Thirty epochs with torch.optim.Adam: the same state at each of them, to rounding."""
     m, n = 40, 700
-    settings = {"temperature": 0.35, "lambda_l0": 1e-3, "lambda_l2": 1e-3, "lr": 0.05, **options}
+    settings = {"temperature": 0.35, "lambda_l0": 1e-3, "lambda_l2": 1e-3, "lr": 0.05, **with_bounds(options, n)}
     arguments = problem(m, n, torch.float64, tolerances="rho" in options, anchor=anchor)
     ours, theirs = start(n, torch.float64), start(n, torch.float64)
     for epoch in range(30):
@@ -61,7 +71,10 @@ def bias_of(dtype=torch.float32, value=60.0):
     return {name: torch.full((1,), x, dtype=dtype) for name, x in zip(names, (value, 0.0, 0.0), strict=True)}
 
 
-LINEAR = [dict(), dict(bias=True), dict(bias=True, gates=False, lambda_l0=0.0), dict(bias=True, first_index=11)]
+LINEAR = [
+    *(dict(), dict(bias=True), dict(bias=True, gates=False, lambda_l0=0.0), dict(bias=True, first_index=11)),
+    *(dict(low=0.0, high=0.3), dict(lambda_l1=1e-4), dict(low=-0.2, lambda_l1=1e-3, gates=False, bias=True)),
+]
 
 
 @pytest.mark.parametrize("options", LINEAR, ids=str)
@@ -70,7 +83,7 @@ LINEAR = [dict(), dict(bias=True), dict(bias=True, gates=False, lambda_l0=0.0), 
 def test_linear_weights_equal_reference_and_adam(native, shape, options, anchor):
     """Signed weights, some of them exactly 0, and a bias: sixty epochs with torch.optim.Adam."""
     m, n = shape
-    settings = {"temperature": 0.35, "lambda_l0": 1e-2, "lambda_l2": 1e-2, "lr": 0.05, **options}
+    settings = {"temperature": 0.35, "lambda_l0": 1e-2, "lambda_l2": 1e-2, "lr": 0.05, **with_bounds(options, n)}
     bias = settings.pop("bias", False)
     arguments = problem(m, n, torch.float64, anchor=anchor)
     runs = []
@@ -212,7 +225,7 @@ def test_bad_bias_and_link(change, message):
         ops.calibration_epochs_(*start(50), *problem(5, 50), **{**bias_of(), **change})
 
 
-@pytest.mark.parametrize("name", ["lambda_l0", "lambda_l2", "lr"])
+@pytest.mark.parametrize("name", ["lambda_l0", "lambda_l2", "lambda_l1", "lr"])
 def test_bad_scalars(name):
     for value in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"{name}: expected a finite non-negative number"):
@@ -221,9 +234,11 @@ def test_bad_scalars(name):
 
 @pytest.mark.parametrize("bias", [(None, None, None), tuple(torch.zeros(1) for _ in range(3))], ids=["no bias", "bias"])
 def test_opcheck(native, bias):
-    rest = (0, math.inf, SEED, 0, 2, 0, c.LINK_EXP, True, 0.5, -0.1, 1.1, 20.0, 1e-6, 0.0, 0.0, 0.1, 0.9, 0.999, 1e-8)
+    bounds = (None, torch.zeros(50))
+    gate = (True, 0.5, -0.1, 1.1, 20.0, 1e-6)
+    rest = (0, math.inf, SEED, 0, 2, 0, c.LINK_EXP, *gate, 0.0, 0.0, 0.0, 0.1, 0.9, 0.999, 1e-8)
     torch.library.opcheck(
         torch.ops.l0fast.calibration_epochs_.default,
-        (*start(50), *bias, *problem(5, 50)[:-1], *rest),
+        (*start(50), *bias, *problem(5, 50)[:-1], *bounds, *rest),
         test_utils=("test_schema", "test_faketensor"),
     )

@@ -24,7 +24,17 @@ def epochs_arguments():
     per_target = ("targets", "scales", "omega", "tolerances")
     objective = {name: vector(torch.float64, N_TARGETS) for name in per_target}
     bias = {name: torch.zeros(1) for name in ("bias", "bias_exp_avg", "bias_exp_avg_sq")}
-    return {**state, **matrix(), **objective, "anchor": vector(), "seed": SEED, **bias}
+    bounds = {"low": vector(), "high": vector()}
+    return {**state, **matrix(), **objective, "anchor": vector(), "seed": SEED, **bias, **bounds}
+
+
+def step_arguments():
+    epochs = epochs_arguments()
+    shared = [
+        name for name in epochs if name not in ("targets", "scales", "omega", "tolerances") and "bias" not in name
+    ]
+    slopes = vector(torch.float64, N_TARGETS)
+    return {**{name: epochs[name] for name in shared}, "gate": vector(), "n_targets": N_TARGETS, "slopes": slopes}
 
 
 CALLS = {
@@ -36,6 +46,7 @@ CALLS = {
         **{"n_targets": N_TARGETS, "seed": SEED},
     },
     ops.calibration_epochs_: epochs_arguments(),
+    ops.calibration_step_: step_arguments(),
 }
 FIRST = {"hard_concrete": "log_alpha", "batch_gates": "log_alpha", "gated_weight": "weight"}
 PAIRS = [

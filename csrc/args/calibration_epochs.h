@@ -1,45 +1,21 @@
 #pragma once
 
-#include "args/gate.h"
+#include "args/calibration.h"
 #include "math/objective.h"
 
 namespace l0fast {
 
 constexpr int64_t kMetrics = 4;  // data loss, sum p, sum of squares, open gates
 
-struct NamedTensor {
-  const char* name;
-  const Tensor& tensor;
-};
-
-using OptionalTensor = std::optional<Tensor>;
-
-template <typename T>
-const T* optional_data(const OptionalTensor& t) {
-  return t.has_value() ? t->const_data_ptr<T>() : nullptr;
-}
-
-template <typename T>
-T* optional_mutable_data(const OptionalTensor& t) {
-  return t.has_value() ? t->mutable_data_ptr<T>() : nullptr;
-}
-
-// The arguments of calibration_epochs_, by the names of the schema.
-struct EpochArgs {
-  const Tensor &log_weight, &log_alpha, &weight_exp_avg, &weight_exp_avg_sq, &alpha_exp_avg, &alpha_exp_avg_sq;
+struct EpochArgs : CalibrationArgs {
   const OptionalTensor &bias, &bias_exp_avg, &bias_exp_avg_sq;
-  const Tensor &indptr, &rows, &values, &targets, &scales, &omega;
-  const OptionalTensor &tolerances, &anchor;
+  const Tensor &targets, &scales, &omega;
+  const OptionalTensor& tolerances;
   int64_t rho;
   double cap;
-  const OptionalTensor& seed;
-  int64_t first_epoch, epochs, first_index, link;
-  bool gates;
-  GateArgs gate;
-  double lambda_l0, lambda_l2, lr, beta1, beta2, epsilon;
+  int64_t epochs;
 
-  ScalarType real() const { return log_weight.scalar_type(); }
-  int64_t n_records() const { return log_weight.dim() == 1 ? log_weight.size(0) : -1; }
+  int64_t first_epoch() const { return stream; }
   int64_t n_targets() const { return targets.dim() == 1 ? targets.size(0) : -1; }
 
   Targets problem() const {
@@ -48,33 +24,17 @@ struct EpochArgs {
   }
 
   void check(const char* op) const {
-    check_gate(op, gate, {seed, first_epoch, first_index}, log_weight);
-    checked_link(op, link);
-    check_real(op, "log_weight", log_weight);
-    for (const NamedTensor& t : {NamedTensor{"log_weight", log_weight},
-                                 {"log_alpha", log_alpha},
-                                 {"weight_exp_avg", weight_exp_avg},
-                                 {"weight_exp_avg_sq", weight_exp_avg_sq},
-                                 {"alpha_exp_avg", alpha_exp_avg},
-                                 {"alpha_exp_avg_sq", alpha_exp_avg_sq}})
-      check_placed(op, t.name, t.tensor, n_records(), real());
+    CalibrationArgs::check(op);
     check_bias(op);
-    if (anchor.has_value()) check_placed(op, "anchor", *anchor, n_records(), real());
-    check_columns(op, indptr, rows, values, n_records(), log_weight);
     for (const NamedTensor& t : {NamedTensor{"targets", targets}, {"scales", scales}, {"omega", omega}})
       check_placed(op, t.name, t.tensor, n_targets(), ScalarType::Double);
     if (tolerances.has_value()) check_placed(op, "tolerances", *tolerances, n_targets(), ScalarType::Double);
     if (rho < 0 || rho > 2) fail(op, "rho", "expected 0, 1 or 2, got ", rho);
-    if (epochs < 0 || first_epoch + epochs > int64_t{0xffffffff})
+    if (epochs < 0 || first_epoch() + epochs > int64_t{0xffffffff})
       fail(op, "epochs", "expected a count with first_epoch + epochs < 2^32, got ", epochs);
   }
 
  private:
-  void check_placed(const char* op, const char* name, const Tensor& t, int64_t length, ScalarType type) const {
-    check_vector(op, name, t, length, type);
-    check_device(op, name, t, log_weight);
-  }
-
   void check_bias(const char* op) const {
     if (bias.has_value() != bias_exp_avg.has_value() || bias.has_value() != bias_exp_avg_sq.has_value())
       fail(op, "bias", "expected it with bias_exp_avg and bias_exp_avg_sq or none of the three, got a part of them");
@@ -95,44 +55,44 @@ Tensor calibration_epochs_op(const Tensor& log_weight, const Tensor& log_alpha, 
                              const OptionalTensor& bias_exp_avg, const OptionalTensor& bias_exp_avg_sq,
                              const Tensor& indptr, const Tensor& rows, const Tensor& values, const Tensor& targets,
                              const Tensor& scales, const Tensor& omega, const OptionalTensor& tolerances,
-                             const OptionalTensor& anchor, int64_t rho, double cap, const Tensor& seed,
-                             int64_t first_epoch, int64_t epochs, int64_t first_index, int64_t link, bool gates,
-                             double temperature, double gamma, double zeta, double bound, double u_bound,
-                             double lambda_l0, double lambda_l2, double lr, double beta1, double beta2,
-                             double epsilon) {
+                             const OptionalTensor& anchor, const OptionalTensor& low, const OptionalTensor& high,
+                             int64_t rho, double cap, const Tensor& seed, int64_t first_epoch, int64_t epochs,
+                             int64_t first_index, int64_t link, bool gates, double temperature, double gamma,
+                             double zeta, double bound, double u_bound, double lambda_l0, double lambda_l2,
+                             double lambda_l1, double lr, double beta1, double beta2, double epsilon) {
   const OptionalTensor some_seed = seed;
-  const EpochArgs args{log_weight,
-                       log_alpha,
-                       weight_exp_avg,
-                       weight_exp_avg_sq,
-                       alpha_exp_avg,
-                       alpha_exp_avg_sq,
+  const EpochArgs args{{log_weight,
+                        log_alpha,
+                        weight_exp_avg,
+                        weight_exp_avg_sq,
+                        alpha_exp_avg,
+                        alpha_exp_avg_sq,
+                        indptr,
+                        rows,
+                        values,
+                        anchor,
+                        low,
+                        high,
+                        some_seed,
+                        first_epoch,
+                        first_index,
+                        link,
+                        gates,
+                        {temperature, gamma, zeta, bound, u_bound, true},
+                        lambda_l0,
+                        lambda_l2,
+                        lambda_l1,
+                        {lr, beta1, beta2, epsilon}},
                        bias,
                        bias_exp_avg,
                        bias_exp_avg_sq,
-                       indptr,
-                       rows,
-                       values,
                        targets,
                        scales,
                        omega,
                        tolerances,
-                       anchor,
                        rho,
                        cap,
-                       some_seed,
-                       first_epoch,
-                       epochs,
-                       first_index,
-                       link,
-                       gates,
-                       {temperature, gamma, zeta, bound, u_bound, true},
-                       lambda_l0,
-                       lambda_l2,
-                       lr,
-                       beta1,
-                       beta2,
-                       epsilon};
+                       epochs};
   args.check(kEpochsOp);
   return kRun(args);
 }

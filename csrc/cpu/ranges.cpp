@@ -85,6 +85,18 @@ L0FAST_HD void adam_loop(T* __restrict parameter, T* __restrict first, T* __rest
   for (int64_t i = 0; i < count; ++i) parameter[i] = adam_step(parameter[i], gradient[i], first[i], second[i], p);
 }
 
+template <typename T>
+L0FAST_HD void restrict_loops(T* __restrict parameter, const T* __restrict second, const T* __restrict low,
+                              const T* __restrict high, int64_t count, const StepParams<T>& params) {
+  const StepParams<T> p = params;
+  if (p.shrinkage != T(0))
+    for (int64_t i = 0; i < count; ++i) parameter[i] = shrunk(parameter[i], second[i], p.shrinkage, p.adam);
+  if (low != nullptr)
+    for (int64_t i = 0; i < count; ++i) parameter[i] = at_least(parameter[i], low[i]);
+  if (high != nullptr)
+    for (int64_t i = 0; i < count; ++i) parameter[i] = at_most(parameter[i], high[i]);
+}
+
 // Short loops without a branch over restricted pointers: each is vectorised whole. Their temporaries stay in the cache.
 template <Link kLink, typename T>
 L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepParams<T>& params) {
@@ -104,6 +116,7 @@ L0FAST_HD StepSums step_loop(const StepArrays<T>& a, int64_t count, const StepPa
   for (int64_t i = 0; i < count; ++i)
     gradient[i] = weight_gradient<kLink>(matrix_gradient[i], weight[i], gate[i], ratio[i], ratio_slope[i], p);
   adam_loop(a.log_weight, a.weight_first, a.weight_second, gradient, count, p.adam);
+  restrict_loops(a.log_weight, a.weight_second, a.low, a.high, count, p);
 
   const T inverse = p.gates ? p.gate.inverse_temperature : T(0);  // 0: without gates nothing pulls at log_alpha
   const T* __restrict log_alpha = a.log_alpha;

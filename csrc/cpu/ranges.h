@@ -25,11 +25,13 @@ struct StepArrays {
   T *weight_first, *weight_second;  // [count] Adam moments of log_weight
   T *alpha_first, *alpha_second;    // [count] Adam moments of log_alpha
   const T* anchor;                  // [count] or nullptr: 1
+  const T *low, *high;              // [count] or nullptr: no bound of log_weight
   const T *gate, *matrix_gradient;  // [count] z and g, this epoch's
 };
 
 // gates_range: z. weights_range: linked(log_weight) z, or linked(log_weight) alone without gates. penalty_range: sum p.
-// *_slope_range: factor dp/dlog_alpha, and grad_gate dz/dlog_alpha. step_range: L0, L2 and Adam of one epoch.
+// *_slope_range: factor dp/dlog_alpha, and grad_gate dz/dlog_alpha. step_range: L0, L2, Adam, L1
+// and the bounds of one epoch.
 #define L0FAST_DECLARE_RANGES(T)                                                                                     \
   void gates_range(const T* log_alpha, int64_t count, int64_t index, Noise noise, const GateParams<T>& p, T* gate);  \
   void weights_range(const T* log_weight, const T* gate, int64_t count, Link link, T* weight);                       \

@@ -6,6 +6,10 @@
 
 namespace l0fast {
 
+struct AdamArgs {
+  double lr, beta1, beta2, epsilon;
+};
+
 template <typename T>
 struct AdamParams {
   T beta1, beta2, one_minus_beta1, one_minus_beta2;
@@ -14,11 +18,12 @@ struct AdamParams {
   T epsilon;
 
   // step counts from 1.
-  static L0FAST_HD AdamParams make(double lr, double beta1, double beta2, double epsilon, int64_t step) {
-    const double correction1 = 1 - std::pow(beta1, static_cast<double>(step));
-    const double correction2 = 1 - std::pow(beta2, static_cast<double>(step));
-    return {T(beta1),  T(beta2), T(1 - beta1), T(1 - beta2), T(lr / correction1), T(1 / std::sqrt(correction2)),
-            T(epsilon)};
+  static L0FAST_HD AdamParams make(const AdamArgs& a, int64_t step) {
+    const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(step));
+    const double correction2 = 1 - std::pow(a.beta2, static_cast<double>(step));
+    return {
+        T(a.beta1),  T(a.beta2), T(1 - a.beta1), T(1 - a.beta2), T(a.lr / correction1), T(1 / std::sqrt(correction2)),
+        T(a.epsilon)};
   }
 };
 

@@ -1,4 +1,4 @@
-// The Hard Concrete gate (Louizos, Welling, Kingma 2018, eqs. 10-13; DESIGN 3). The Python twin is l0fast/reference.py.
+// The Hard Concrete gate (Louizos, Welling, Kingma 2018, eqs. 10-13; DESIGN 3). Python twin: l0fast/reference/gates.py.
 #pragma once
 
 #include "math/elementary.h"

@@ -1,4 +1,4 @@
-"""The fused ops, one file each. A tensor that no kernel handles goes through l0fast/reference.py instead."""
+"""The fused ops, one file each. A tensor that no kernel handles goes through l0fast/reference instead."""
 
 from ._common import check_gate_options
 from .batch_gates import batch_gates

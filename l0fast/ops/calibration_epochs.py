@@ -7,7 +7,8 @@ from torch import Tensor
 
 from .. import _load, reference
 from .. import constants as c
-from ._common import check_gate, check_like, check_link, check_noise, check_placed, check_real, check_seed, fake
+from ._calibration import check_link_and_shrinkage, check_non_negative, check_records
+from ._common import check_gate, check_like, check_noise, check_placed, check_real, check_seed, fake
 
 
 def calibration_epochs_(
@@ -30,6 +31,8 @@ def calibration_epochs_(
     bias: Tensor | None = None,
     bias_exp_avg: Tensor | None = None,
     bias_exp_avg_sq: Tensor | None = None,
+    low: Tensor | None = None,
+    high: Tensor | None = None,
     rho: int = c.RHO_SQUARE,
     cap: float = math.inf,
     first_epoch: int = 0,
@@ -43,6 +46,7 @@ def calibration_epochs_(
     bound: float = c.LOG_ALPHA_BOUND,
     lambda_l0: float = 0.0,
     lambda_l2: float = 0.0,
+    lambda_l1: float = 0.0,
     lr: float = 0.01,
 ) -> Tensor:
     """Runs epochs of forward, residual, backward and Adam in place on the first six tensors, and on the bias if any.
@@ -50,7 +54,9 @@ def calibration_epochs_(
     Each epoch draws gates from (seed, stream = epoch), so that a run split into chunks, with ``first_epoch`` carried
     on, gives the very same bits. ``loss = sum omega rho((M w + bias - targets) / scales) + lambda_l0 sum p +
     lambda_l2 sum (v / anchor)^2`` with ``w = v z`` and ``v = exp(log_weight)``, or ``v = log_weight`` under
-    LINK_IDENTITY.
+    LINK_IDENTITY. After Adam's step log_weight is restricted: with ``s = sqrt(v_hat) + epsilon``, Adam's own scale of a
+    record's steps, ``lambda_l1`` takes ``lr lambda_l1 / s`` from its size and stops at 0 (the proximal step of
+    ``lambda_l1 sum |log_weight|`` in that metric: weights become exactly 0), and then it is held to [low, high].
 
     Args:
         log_weight, log_alpha: [n_records] float32 or float64, contiguous.
@@ -62,11 +68,14 @@ def calibration_epochs_(
         seed: int64 tensor of one element.
         bias, bias_exp_avg, bias_exp_avg_sq: [1] of the dtype of log_weight, contiguous, or None for no bias: one number
             added to every total, trained with Adam, without gate, noise or penalty.
+        low, high: [n_records] of the dtype of log_weight, or None for no bound, with low <= high. They bound log_weight
+            itself: under LINK_EXP they are logarithms. Infinities bound nothing.
         rho: RHO_SQUARE x^2, RHO_EPSILON_SQUARE max(|x| - tolerance, 0)^2, RHO_CAPPED_ABSOLUTE min(|x|, cap).
         first_epoch: epochs already done: the stream of the noise and Adam's step count continue from it.
         epochs: how many to run.
         first_index, link, gates, temperature, gamma, zeta, bound: as in :func:`l0fast.ops.gated_totals`.
         lambda_l0, lambda_l2, lr: non-negative.
+        lambda_l1: non-negative; 0 unless link is LINK_IDENTITY.
 
     Returns:
         [epochs, 4] float64: data loss, sum p, sum of squares (0 if lambda_l2 is 0), open gates; of the parameters
@@ -77,9 +86,9 @@ def calibration_epochs_(
         RuntimeError: an index in indptr or rows is out of order or range; on CUDA also a value that is not finite, and
             a stream that is being captured.
 
-    Source: DESIGN 3 and 6; Adam: Kingma, Ba 2015, algorithm 1.
+    Source: DESIGN 3 and 6; Adam: Kingma, Ba 2015, algorithm 1; proximal steps in a metric: Duchi, Hazan, Singer 2011
+    (AdaGrad), section 5.1.
     """
-    check_real("log_weight", log_weight)
     state = {
         "log_alpha": log_alpha,
         "weight_exp_avg": weight_exp_avg,
@@ -87,17 +96,15 @@ def calibration_epochs_(
         "alpha_exp_avg": alpha_exp_avg,
         "alpha_exp_avg_sq": alpha_exp_avg_sq,
     }
-    for name, tensor in state.items():
-        check_like(name, tensor, "log_weight", log_weight)
+    bounds = {"low": low, "high": high}
+    check_records(log_weight, state, bounds)
     intercept = {"bias": bias, "bias_exp_avg": bias_exp_avg, "bias_exp_avg_sq": bias_exp_avg_sq}
     _check_bias(intercept, log_weight)
     check_seed(seed, log_weight)
     check_gate(temperature, gamma, zeta, bound)
     check_noise(first_epoch, first_index)
-    check_link(link)
-    for name, value in {"lambda_l0": lambda_l0, "lambda_l2": lambda_l2, "lr": lr, "epochs": epochs}.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{name}: expected a finite non-negative number, got {value}")
+    check_link_and_shrinkage(link, lambda_l1)
+    check_non_negative(lambda_l0=lambda_l0, lambda_l2=lambda_l2, lambda_l1=lambda_l1, lr=lr, epochs=epochs)
     matrix = {"indptr": indptr, "rows": rows, "values": values}
     objective = {"targets": targets, "scales": scales, "omega": omega, "tolerances": tolerances, "anchor": anchor}
     check_placed("log_weight", log_weight, **matrix, **objective)
@@ -106,6 +113,7 @@ def calibration_epochs_(
         return reference.calibration_epochs_(
             *(log_weight, *state.values(), *problem, seed),
             **intercept,
+            **bounds,
             rho=rho,
             cap=cap,
             first_epoch=first_epoch,
@@ -119,13 +127,14 @@ def calibration_epochs_(
             bound=bound,
             lambda_l0=lambda_l0,
             lambda_l2=lambda_l2,
+            lambda_l1=lambda_l1,
             lr=lr,
         )
     mutable = [log_weight, *state.values(), *intercept.values()]
     detached = [None if tensor is None else tensor.detach() for tensor in mutable]
     metrics = torch.ops.l0fast.calibration_epochs_(
-        *(*detached, *problem, rho, cap, seed, first_epoch, epochs, first_index, link),
-        *(gates, temperature, gamma, zeta, bound, c.UNIFORM_EPS, lambda_l0, lambda_l2, lr),
+        *(*detached, *problem, *bounds.values(), rho, cap, seed, first_epoch, epochs, first_index, link),
+        *(gates, temperature, gamma, zeta, bound, c.UNIFORM_EPS, lambda_l0, lambda_l2, lambda_l1, lr),
         *(c.ADAM_BETA1, c.ADAM_BETA2, c.ADAM_EPSILON),
     )
     # The kernel writes through raw pointers; autograd must know that what it saved has changed.
@@ -147,5 +156,5 @@ def _check_bias(intercept: dict[str, Tensor | None], log_weight: Tensor) -> None
 
 @fake("calibration_epochs_")
 def _(log_weight, *rest):
-    epochs = rest[20]  # after 5 state, 3 bias, 8 problem tensors, rho, cap, seed and first_epoch
+    epochs = rest[22]  # after 5 state, 3 bias, 8 problem tensors, 2 bounds, rho, cap, seed and first_epoch
     return log_weight.new_empty((epochs, 4), dtype=torch.float64)
