@@ -2,51 +2,86 @@
 
 import argparse
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..calibration.row_facts import achievable_targets
+from ..calibration.row_facts import RowFacts, achievable
 from . import files, output, results
-from .check import Problem, count_errors, read_problem, run_preflight
+from .check import Problem, count_errors, look, read_problem, run_preflight
 from .files import InputError
 from .fit import Run, build_model, fit, refit
-from .frame import check_input, problem_file
+from .frame import all_ids, check_input, problem_file
 from .options import DEFAULT_LAMBDA_L0
 from .output import say
+from .processes import CommandProcesses, join
 
 
 def calibrate(options: argparse.Namespace) -> int:
-    """One calibration, from files to files. 0 done, 1 a --require was missed; everything else raises InputError."""
+    """One calibration, from files to files. 0 done, 1 a --require was missed; everything else raises InputError.
+
+    In a process of torchrun's it is one of many: all of them read and fit, the first writes.
+    """
+    processes = join(options)
+    if processes is None:
+        return _calibrate(options, None)
+    return processes.run(lambda: _calibrate(options, processes))
+
+
+def _calibrate(options: argparse.Namespace, processes: CommandProcesses | None) -> int:
     began = time.perf_counter()
-    outputs = _check_outputs(options)
-    problem = read_problem(options)
-    findings, achievable = _look_before(problem, options)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    run = Run(build_model(problem, options))
-    log = None
-    if options.log:
-        kept = run.model.epoch if options.resume else None
-        log = output.TargetLog(options.log, problem.targets.names, problem.targets.values, achievable, kept)
+    agreed = nullcontext if processes is None else processes.agreed
+    with agreed():
+        outputs = _check_options(options)
+        if processes is None or processes.is_first:
+            _check_outputs(options, outputs)
+    problem = read_problem(options, processes)
+    facts, nnz = look(problem)
+    initial = problem.initial if processes is None else processes.whole(problem.initial)
+    with agreed():
+        # The first process has all initial weights, looks and writes; the others have None.
+        findings, achievable = ([], None) if initial is None else _look_before(problem, initial, options, facts, nnz)
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        run = Run(build_model(problem, options))
+        log = None
+        if options.log and initial is not None:
+            kept = run.model.epoch if options.resume else None
+            log = output.TargetLog(options.log, problem.targets.names, problem.targets.values, achievable, kept)
+    if processes is not None:
+        processes.obey()
     fit(run, problem, options, log)
-    _say_budget(run, options)
+    _say_budget(run, problem, options)
     if options.refit is not None:
         refit(run, problem, options)
 
     weights = run.model.get_weights(deterministic=True).detach().cpu().numpy()
+    rows = results.table(problem, weights)
+    if processes is not None:
+        weights = processes.whole(weights)
+    with agreed():
+        if initial is None:
+            return 0  # everybody's exit code is the first one's
+        problem = replace(problem, initial=initial, ids=all_ids(problem, options))
+        result = results.Result(run, weights, rows, findings, achievable, nnz, began)
+        return _write_all(options, outputs, problem, result, log)
+
+
+def _write_all(options, outputs: dict, problem: Problem, result: results.Result, log: output.TargetLog | None) -> int:
+    """The files, the weights first, and the last lines; the exit code."""
+    run, weights, rows = result.run, result.weights, result.rows
     output.save_weights(options.output, weights, problem.ids, options.id)
     say(f"weights: {options.output}")
-    rows = results.table(problem, weights)
     if options.diagnostics:
-        content = output.table_bytes(rows | {"achievable": achievable})
+        content = output.table_bytes(rows | {"achievable": result.achievable})
         _write("--diagnostics", options.diagnostics, content)
-    timings = {"read": problem.seconds, "fit": run.seconds, **run.refit_seconds, "total": time.perf_counter() - began}
-    record = results.record(options, outputs, problem, run, weights, rows, findings, timings)
+    record = results.record(options, outputs, problem, result)
     _write("--json", outputs["--json"], output.json_bytes(record))
     if options.report:
-        page = results.report(options, problem, run, weights, rows, findings)
+        page = results.report(options, problem, result)
         _write("--report", options.report, page.encode())
     before, after = record["quality"]["before"], record["quality"]["after"]
     say(
@@ -61,9 +96,11 @@ def calibrate(options: argparse.Namespace) -> int:
     return 1 if missed else 0
 
 
-def _say_budget(run: Run, options: argparse.Namespace) -> None:
+def _say_budget(run: Run, problem: Problem, options: argparse.Namespace) -> None:
     if options.target_records is not None:
         count, prices = run.model.get_active_weights()["count"], run.model.history["lambda_l0"]
+        if problem.processes is not None:
+            (count,) = problem.processes.sum(count)
         price = f", price of a record {prices.max():.3g} at most" if len(prices) else ""
         say(f"budget {options.target_records:,}: {count:,} records in use{price}")
 
@@ -73,20 +110,13 @@ def _write(option: str, path, content: bytes) -> None:
     say(f"{option.lstrip('-')}: {path}")
 
 
-def _check_outputs(options: argparse.Namespace) -> dict[str, str | None]:
-    """All that can be known to fail later, now; returns the output files by option."""
+def _check_options(options: argparse.Namespace) -> dict[str, str | None]:
+    """What is wrong with the options themselves; returns the output files by option."""
     check_input(options)
     output.check_weights_format(options.output)
     json_path = options.json or str(Path(options.output).with_suffix(".json"))
     outputs = {"--output": options.output, "--json": json_path, "--diagnostics": options.diagnostics}
     outputs |= {"--report": options.report, "--log": options.log, "--checkpoint": options.checkpoint}
-    source, path = problem_file(options)
-    inputs = {source: path, "--targets": options.targets}
-    if options.init_weights:
-        inputs["--init-weights"] = files.init_weights_path(options.init_weights)
-    output.check_outputs(outputs, inputs)
-    if options.report:
-        files.optional_module("matplotlib", "report", "--report")
     if options.target_records is not None and options.lambda_l0 is not DEFAULT_LAMBDA_L0:
         raise InputError("--target-records: expected it without --lambda-l0, which it sets")
     if options.exact and options.target_records is None:
@@ -101,11 +131,24 @@ def _check_outputs(options: argparse.Namespace) -> dict[str, str | None]:
     return outputs
 
 
-def _look_before(problem: Problem, options: argparse.Namespace) -> tuple[list[str], np.ndarray]:
+def _check_outputs(options: argparse.Namespace, outputs: dict[str, str | None]) -> None:
+    """All that can be known to fail at the end, now."""
+    source, path = problem_file(options)
+    inputs = {source: path, "--targets": options.targets}
+    if options.init_weights:
+        inputs["--init-weights"] = files.init_weights_path(options.init_weights)
+    output.check_outputs(outputs, inputs)
+    if options.report:
+        files.optional_module("matplotlib", "report", "--report")
+
+
+def _look_before(
+    problem: Problem, initial: np.ndarray, options: argparse.Namespace, facts: RowFacts, nnz: int
+) -> tuple[list[str], np.ndarray]:
     """Lines of the preflight and which targets are achievable; raises where there are errors."""
     if options.no_preflight:
-        return [], achievable_targets(problem.matrix, problem.targets.values)
-    report = run_preflight(problem, options)
+        return [], achievable(facts, problem.targets.values)
+    report = run_preflight(replace(problem, initial=initial), options, facts, nnz)
     lines = [str(finding) for finding in report.findings]
     for line in lines:
         say(line)

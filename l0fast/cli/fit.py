@@ -43,6 +43,7 @@ def build_model(problem: Problem, options: argparse.Namespace) -> SparseCalibrat
     try:
         model = SparseCalibrationWeights(
             problem.matrix.shape[1],
+            shard=problem.shard,
             beta=options.beta,
             gamma=options.gamma,
             zeta=options.zeta,
@@ -71,11 +72,13 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
         KeyboardInterrupt: after saving the checkpoint, with a message that says so.
     """
     model, targets, matrix = run.model, problem.targets, problem.matrix
-    bar = on_terminal()
+    bar = on_terminal() and problem.processes is None
 
     def look(epoch: int, metrics: dict) -> None:
         if log is not None:
-            estimates = matrix @ model.get_weights(deterministic=True).detach().cpu().numpy().astype(np.float64)
+            estimates = metrics["totals"]
+            if problem.processes is None:  # in double precision, where one process has it all
+                estimates = problem.totals(model.get_weights(deterministic=True).detach().cpu().numpy())
             log.append(epoch, estimates, relative_errors(estimates, targets.values))
         if not bar:
             say(
@@ -95,10 +98,11 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
             verbose="bar" if bar else False,
             verbose_freq=options.verbose_freq,
             **_loss(problem, options),
-            callback=look if log is not None or not bar else None,
+            callback=look if options.log or not bar else None,
             resume=options.resume,
             checkpoint=options.checkpoint,
             checkpoint_freq=options.checkpoint_freq,
+            process_group=problem.group,
         )
     except (ValueError, TypeError, FloatingPointError) as error:
         raise InputError(str(error)) from None
@@ -106,11 +110,13 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
         raise out_of_memory(options.device, error) from None
     except OSError as error:
         # The checkpoint's disk is full, say. What was computed is worth keeping.
-        weights = model.get_weights(deterministic=True).detach().cpu().numpy()
         reason = f"--checkpoint: cannot write {options.checkpoint}: {error.strerror or error}"
+        if problem.processes is not None:
+            raise InputError(f"{reason}; stopped at epoch {model.epoch:,}") from None
+        weights = model.get_weights(deterministic=True).detach().cpu().numpy()
         raise InputError(f"{reason}; stopped at epoch {model.epoch:,}, {rescue_weights(weights)}") from None
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_interrupted(model, options)) from None
+        raise KeyboardInterrupt(_interrupted(model, problem, options)) from None
     run.seconds, run.epochs = time.perf_counter() - began, model.epoch - first
 
 
@@ -126,22 +132,26 @@ def refit(run: Run, problem: Problem, options: argparse.Namespace) -> None:
     try:
         run.model.refit(
             *(problem.matrix, problem.targets.values, options.refit, options.lr, options.lambda_l2),
+            process_group=problem.group,
             **_loss(problem, options),
         )
     except (ValueError, FloatingPointError) as error:
-        raise InputError(f"{error}; {rescue_weights(before)}") from None
+        saved = rescue_weights(before) if problem.processes is None else "no weights were written"
+        raise InputError(f"{error}; {saved}") from None
     except torch.OutOfMemoryError as error:
         raise out_of_memory(options.device, error) from None
     except KeyboardInterrupt:
+        if problem.processes is not None:
+            raise KeyboardInterrupt(f"during the refit; the run before it is in {options.checkpoint}") from None
         raise KeyboardInterrupt(f"during the refit; of the run before it {rescue_weights(before)}") from None
     run.refit_seconds["refit"] = time.perf_counter() - began
     after = run.model.get_weights(deterministic=True).detach().cpu().numpy()
-    errors = [
-        np.abs(relative_errors(problem.matrix @ w.astype(np.float64), problem.targets.values)).mean()
-        for w in (before, after)
-    ]
+    errors = [np.abs(relative_errors(problem.totals(w), problem.targets.values)).mean() for w in (before, after)]
+    count = int((after > 0).sum())
+    if problem.processes is not None:
+        (count,) = problem.processes.sum(count)
     say(
-        f"refit of {int((after > 0).sum()):,} records: mean relative error {errors[0]:.3%} -> {errors[1]:.3%}, "
+        f"refit of {count:,} records: mean relative error {errors[0]:.3%} -> {errors[1]:.3%}, "
         f"{run.refit_seconds['refit']:,.1f} s for {options.refit:,} epochs"
     )
 
@@ -168,7 +178,7 @@ def _loss(problem: Problem, options: argparse.Namespace) -> dict:
     }
 
 
-def _interrupted(model: SparseCalibrationWeights, options: argparse.Namespace) -> str:
+def _interrupted(model: SparseCalibrationWeights, problem: Problem, options: argparse.Namespace) -> str:
     """Saves what there is to save and says so."""
     done = f"after {model.epoch:,} of {options.epochs:,} epochs"
     if options.checkpoint is None:
@@ -176,7 +186,7 @@ def _interrupted(model: SparseCalibrationWeights, options: argparse.Namespace) -
     if model.epoch == 0:
         return f"{done}; nothing to save"
     try:
-        model.save_checkpoint(options.checkpoint)
+        model.save_checkpoint(options.checkpoint, problem.group)
     except OSError as error:
         return f"{done}; --checkpoint: cannot write {options.checkpoint}: {error.strerror or error}"
     return f"{done}; saved in {options.checkpoint}, --resume continues"

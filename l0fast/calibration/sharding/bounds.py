@@ -1,5 +1,6 @@
 """Which records belong to which process."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,7 @@ def shard_bounds(indptr, world_size: int, record_cost: float = RECORD_COST) -> l
     ends = np.maximum.accumulate(np.maximum(ends, 1) - ranks) + ranks  # each at least one record beyond the last
     ends = np.minimum(ends, n - (world_size - ranks))
     cuts = [0, *ends.tolist(), n]
-    return [Shard(first, end - first, n) for first, end in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [Shard(first, end - first, n) for first, end in itertools.pairwise(cuts)]
 
 
 def equal_shard(n_total: int, rank: int, world_size: int) -> Shard:

@@ -19,8 +19,8 @@ class Processes:
         device: of the tensors to come. With gloo, what travels does so through the CPU.
 
     Raises:
-        ProcessLostError: in every method, where another process has ended or has not answered within the timeout that the
-            group was made with.
+        ProcessLostError: in every method, where another process has ended or has not answered within the
+            timeout that the group was made with.
     """
 
     def __init__(self, group: "dist.ProcessGroup", device: torch.device):
