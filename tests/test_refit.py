@@ -81,9 +81,9 @@ def test_never_raises_the_loss(fitted):
 def test_cost_falls_with_the_support(fitted, monkeypatch):
     M, y, model = fitted
     seen = []
-    plain = refit.engine_epochs
+    plain = refit.group_epochs
     monkeypatch.setattr(
-        refit, "engine_epochs", lambda m, r, matrix, *rest: seen.append(matrix) or plain(m, r, matrix, *rest)
+        refit, "group_epochs", lambda g, m, r, matrix, *rest: seen.append(matrix) or plain(g, m, r, matrix, *rest)
     )
     model.refit(M, y, epochs=20)
     support = model.get_active_weights()["indices"].numpy()
@@ -115,10 +115,10 @@ def test_interrupted_refit_keeps_the_best_so_far(fitted, monkeypatch):
     loss, stages = loss_of(model, M, y), []
     plain = refit.run_chunks
 
-    def stop(*arguments):
+    def stop(*arguments, **options):
         if len(stages) == 5:
             raise KeyboardInterrupt("as run_chunks does")
-        stages.append(plain(*arguments))
+        stages.append(plain(*arguments, **options))
 
     monkeypatch.setattr(refit, "run_chunks", stop)
     with pytest.raises(KeyboardInterrupt, match="refit: stopped; the model has the best weights so far"):

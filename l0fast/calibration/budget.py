@@ -23,6 +23,8 @@ from torch import Tensor
 
 from .. import constants as c
 from .chunks import STEER_EVERY
+from .sharding.group import Alone, ShardGroup, frozen
+from .sharding.selection import most_probable_of_all
 from .state import RunState
 
 HORIZON = 30
@@ -58,6 +60,7 @@ class RecordBudget:
 
     target: int
     exact: bool
+    group: Alone | ShardGroup
 
     @property
     def tolerance(self) -> int:
@@ -70,10 +73,11 @@ class RecordBudget:
         threshold = _threshold(model)
         count = int((log_alpha > threshold).sum())
         predicted = int((log_alpha + HORIZON * _pace(run, lr) > threshold).sum())
-        loss = max(_recent_loss(run), 1e-200)
-        lowest, highest = math.log(LEAST_SHARE * loss / model.n_features), math.log(MOST_LOSSES * loss)
+        count, predicted = self.group.sum(count, predicted)
+        loss, n = max(_recent_loss(run), 1e-200), self.group.n_total
+        lowest, highest = math.log(LEAST_SHARE * loss / n), math.log(MOST_LOSSES * loss)
         if run.log_multiplier is None:
-            run.log_multiplier = math.log(FIRST_SHARE * loss / model.n_features)
+            run.log_multiplier = math.log(FIRST_SHARE * loss / n)
         step = self._step(count, predicted)
         run.log_multiplier = min(max(run.log_multiplier + step, lowest), highest)
         run.lambda_l0 = math.exp(run.log_multiplier) if count > self.target else 0.0
@@ -93,11 +97,11 @@ class RecordBudget:
         The gates that change sides are put just beyond the threshold; run.unsettled keeps what they were.
         """
         gates = model.get_deterministic_gates().detach()
-        count = int((gates > 0).sum())
+        (count,) = self.group.sum(int((gates > 0).sum()))
         if abs(count - self.target) <= self.tolerance:
             return
         # Steered runs miss by a few gates on the fence. Much more than that, and somebody should know.
-        if abs(count - self.target) > max(1, WORTH_SAYING * self.target):
+        if abs(count - self.target) > max(1, WORTH_SAYING * self.target) and self.group.is_first:
             warnings.warn(
                 f"target_records: {count:,} records were in use after epoch {run.epoch:,}; the gates nearest to the "
                 f"threshold were moved to get {self.target:,}. More epochs, or a refit, give better weights",
@@ -106,7 +110,10 @@ class RecordBudget:
             )
         log_alpha = model.log_alpha.detach()
         chosen = torch.zeros_like(gates, dtype=torch.bool)
-        chosen[most_probable(log_alpha, self.target)] = True
+        if self.group.sharded:
+            chosen[most_probable_of_all(log_alpha, self.target, self.group)] = True
+        else:
+            chosen[most_probable(log_alpha, self.target)] = True
         moved = (chosen != (gates > 0)).nonzero().squeeze(1)
         run.unsettled = (moved, log_alpha[moved].clone())
         side = torch.where(chosen[moved], MARGIN, -MARGIN)
@@ -114,8 +121,12 @@ class RecordBudget:
             model.log_alpha[moved] = (_threshold(model) + side * model.beta).to(log_alpha.dtype)
 
 
-def checked_budget(model, target_records, exact, log_alpha: Tensor | None = None) -> RecordBudget | None:
-    """The budget of a fit, None for none. log_alpha: the gates that it starts from, if they are not the model's.
+def checked_budget(
+    model, target_records, exact, group: Alone | ShardGroup | None = None, log_alpha: Tensor | None = None
+) -> RecordBudget | None:
+    """The budget of a fit, None for none. target_records counts in all processes of the group.
+
+    log_alpha: the gates that the fit starts from, if they are not the model's.
 
     Raises:
         TypeError, ValueError: not an int or bool; out of reach, with the numbers; for a model without gates or with
@@ -134,13 +145,13 @@ def checked_budget(model, target_records, exact, log_alpha: Tensor | None = None
     if model._by_hand():
         raise ValueError(f"target_records: expected no overridden methods, got those of {type(model).__name__}")
     # Gates beyond the bound never move (init_keep_prob of 0 or 1).
-    log_alpha = model.log_alpha if log_alpha is None else log_alpha
-    least = max(1, int((log_alpha > model.LOG_ALPHA_BOUND).sum()))
-    most = model.n_features - int((log_alpha < -model.LOG_ALPHA_BOUND).sum())
+    group = Alone(model) if group is None else group
+    always_open, most = group.reach if log_alpha is None else frozen(model, log_alpha)
+    least = max(1, always_open)
     if not least <= target_records <= most:
-        why = "" if (least, most) == (1, model.n_features) else " (the other gates are always open or always closed)"
+        why = "" if (least, most) == (1, group.n_total) else " (the other gates are always open or always closed)"
         raise ValueError(f"target_records: expected {least} to {most} records{why}, got {target_records}")
-    return RecordBudget(int(target_records), bool(exact))
+    return RecordBudget(int(target_records), bool(exact), group)
 
 
 def gate_price(n_features: int, lambda_l0: float, lambda_share, target_records, l1_lambda=None) -> float:

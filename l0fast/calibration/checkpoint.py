@@ -10,6 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from .._atomic import atomic_write
+from .sharding.bounds import Shard
+from .sharding.group import Alone, ShardGroup, open_group
 from .state import HISTORY, MOMENTS, RunState
 
 FORMAT = "l0fast-calibration-1"
@@ -17,32 +19,47 @@ CONSTRUCTOR = ("n_features", "beta", "gamma", "zeta", "use_gates")
 """Constructor options that the meaning of the parameters depends on."""
 STEERING = ("lambda_l0", "log_multiplier", "refitted")
 """What a record budget and a refit leave in the RunState, besides the gates that the budget moved."""
+OF_RECORDS = ("log_weight", "log_alpha", *MOMENTS)
+"""Tensors [n_features]: of a shard, a process reads its part."""
 UNSETTLED = ("unsettled_indices", "unsettled_log_alpha")
 UNPROJECTED = ("unprojected_log_weight", "unprojected_log_alpha")
 
 
-def save(model, path) -> None:
+def save_anywhere(model, path, process_group=None) -> None:
     """See SparseCalibrationWeights.save_checkpoint."""
+    group = open_group(model, process_group)
+    with group.agreed():
+        if model._run is None or model._run.signature is None:
+            raise ValueError("save_checkpoint: expected a run to save, got a model that was not fitted")
+    save(model, path, group)
+
+
+def save(model, path, group: Alone | ShardGroup) -> None:
+    """Writes the run of all processes; of several, process 0 gathers it and writes once."""
     run = model._run
-    if run is None or run.signature is None:
-        raise ValueError("save_checkpoint: expected a run to save, got a model that was not fitted")
-    tensors = {
-        "log_weight": model.log_weight.detach(),
-        "log_alpha": model.log_alpha.detach(),
-        "seed": run.seed,
-        **run.moments,
-        "history": torch.from_numpy(np.concatenate([np.empty((0, len(HISTORY))), *run.metrics])),
-    }
+    tensors = {"log_weight": model.log_weight.detach(), "log_alpha": model.log_alpha.detach(), **run.moments}
+    if run.unsettled is not None:
+        indices, log_alpha = run.unsettled
+        tensors |= dict(zip(UNSETTLED, (indices + group.first, log_alpha), strict=True))
+    tensors = {name: group.gather(x) for name, x in tensors.items()}
+    with group.agreed():
+        if group.is_first:
+            _write(model, path, tensors, group.n_total)
+    group.saved(path, run.epoch)
+
+
+def _write(model, path, tensors: dict[str, torch.Tensor], n_total: int) -> None:
+    run = model._run
+    tensors["seed"] = run.seed
+    tensors["history"] = torch.from_numpy(np.concatenate([np.empty((0, len(HISTORY))), *run.metrics]))
     if model._generator is not None:
         tensors["generator"] = model._generator.get_state()
-    if run.unsettled is not None:
-        tensors |= dict(zip(UNSETTLED, run.unsettled, strict=True))
     if run.unprojected is not None:
         tensors |= dict(zip(UNPROJECTED, run.unprojected, strict=True))
     metadata = {
         "format": FORMAT,
         "epoch": str(run.epoch),
-        "constructor": json.dumps(_constructor(model)),
+        "constructor": json.dumps(_constructor(model) | {"n_features": n_total}),
         "signature": json.dumps(run.signature),
         "steering": json.dumps({name: getattr(run, name) for name in STEERING}),
     }
@@ -51,17 +68,16 @@ def save(model, path) -> None:
 
 def load(model, path) -> None:
     """See SparseCalibrationWeights.load_checkpoint. Everything is read and checked before the model changes."""
-    tensors, metadata = _read(os.fspath(path))
-    for name, here in _constructor(model).items():
+    shard = model.shard or Shard(0, model.n_features, model.n_features)
+    tensors, metadata = _read(os.fspath(path), shard)
+    for name, here in (_constructor(model) | {"n_features": shard.n_total}).items():
         saved = json.loads(metadata["constructor"])[name]
         if saved != here:
             raise ValueError(f"checkpoint {path}: {name} is {saved} there, {here} in this model")
     device = model.log_weight.device
     signature = json.loads(metadata["signature"])
-    unsettled, unprojected = (
-        tuple(tensors[name].to(device) for name in names if name in tensors) or None
-        for names in (UNSETTLED, UNPROJECTED)
-    )
+    unsettled = _unsettled(tensors, shard, device)
+    unprojected = tuple(tensors[name].to(device) for name in UNPROJECTED if name in tensors) or None
     run = RunState(
         seed=tensors["seed"].to(device),
         moments={name: tensors[name].to(device) for name in MOMENTS},
@@ -78,6 +94,15 @@ def load(model, path) -> None:
         model.log_alpha.copy_(tensors["log_alpha"])
     _restore_generator(model, tensors.get("generator"), path)
     model._run = run
+
+
+def _unsettled(tensors: dict, shard: Shard, device) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Those of the shard's records; None where there are none in the whole file."""
+    if UNSETTLED[0] not in tensors:
+        return None
+    indices, log_alpha = (tensors[name] for name in UNSETTLED)
+    here = (indices >= shard.first) & (indices < shard.end)
+    return (indices[here] - shard.first).to(device), log_alpha[here].to(device)
 
 
 def _restore_generator(model, state: torch.Tensor | None, path) -> None:
@@ -119,13 +144,17 @@ def _constructor(model) -> dict:
     return {name: getattr(model, name) for name in CONSTRUCTOR}
 
 
-def _read(path: str) -> tuple[dict, dict]:
+def _read(path: str, shard: Shard) -> tuple[dict, dict]:
+    """The tensors, of the shard's records where they are about records, and the metadata."""
     with open(path, "rb"):  # an OSError of its own for a missing or unreadable file
         pass
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {
+                name: file.get_slice(name)[shard.slice] if name in OF_RECORDS else file.get_tensor(name)
+                for name in file.keys()
+            }
     except SafetensorError as error:
         raise ValueError(f"checkpoint {path}: not a complete safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:

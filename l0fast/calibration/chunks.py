@@ -74,6 +74,7 @@ def run_chunks(
     advice: str,
     save: Callable[[], None] | None = None,
     steer: Callable[[], None] | None = None,
+    group=None,
 ) -> None:
     """Runs options.epochs epochs.
 
@@ -83,13 +84,17 @@ def run_chunks(
         advice: what may help when the loss leaves the finite numbers.
         save: writes a checkpoint, or None.
         steer: called whenever a multiple of STEER_EVERY epochs is done, to set the price of the next ones; or None.
+        group: a sharding.group.ShardGroup, whose processes take the same chunks and stop together. They save after
+            the first chunk too: a checkpoint needs all of them, so it cannot wait for one to be lost.
 
     Raises:
         FloatingPointError, KeyboardInterrupt: as SparseCalibrationWeights.fit.
     """
-    last, chunk = run.epoch + options.epochs, 1
-    with _held_interrupt(run) as interrupted, reporter:
-        while run.epoch < last and not interrupted():
+    last, chunk, stop = run.epoch + options.epochs, 1, False
+    sharded = group is not None and group.sharded
+    early = sharded
+    with _held_interrupt(run, sharded) as noted, reporter:
+        while run.epoch < last and not stop:
             left = options.next_stop(run.epoch, last) - run.epoch
             if steer is not None:
                 left = min(left, STEER_EVERY - run.epoch % STEER_EVERY)
@@ -104,13 +109,18 @@ def run_chunks(
                     f"fit: the data loss became {loss} at epoch {run.epoch + 1}; the parameters are those before it; "
                     f"{advice} may help"
                 )
-            chunk = max(1, min(CHUNK_GROWTH * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
             if steer is not None and run.epoch % STEER_EVERY == 0:
                 steer()
             reporter.after(finished, run.epoch == last)
-            due = run.epoch % options.checkpoint_freq == 0 or run.epoch == last or interrupted()
-            if save is not None and due:
+            stop = bool(noted)
+            if sharded:
+                seconds, stop = group.agree(seconds, stop)
+            chunk = max(1, min(CHUNK_GROWTH * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
+            if save is not None and (run.epoch % options.checkpoint_freq == 0 or run.epoch == last or stop or early):
                 save()
+            early = False
+        if stop and not noted:
+            noted.append(signal.SIGINT)  # that of another process
 
 
 def _record(run: RunState, metrics: np.ndarray, options: FitOptions) -> int:
@@ -125,18 +135,22 @@ def _record(run: RunState, metrics: np.ndarray, options: FitOptions) -> int:
 
 
 @contextmanager
-def _held_interrupt(run: RunState):
-    """Ctrl-C is noted while an epoch runs and obeyed after it, so that epoch count, moments and parameters agree."""
-    noted = []
-    in_main = threading.current_thread() is threading.main_thread()
-    # A process that ignores Ctrl-C (nohup, a shell's background job) goes on ignoring it.
-    if not in_main or signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
-        yield lambda: False
-        return
-    previous = signal.signal(signal.SIGINT, lambda *_: noted.append(True))
+def _held_interrupt(run: RunState, sharded: bool):
+    """Ctrl-C is noted while an epoch runs and obeyed after it, so that epoch count, moments and parameters agree.
+
+    With several processes SIGTERM too: torchrun sends it to all when one of them is lost, and what the others then
+    have to say is what the lost one has left behind.
+    """
+    noted, previous = [], {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM) if sharded else (signal.SIGINT,):
+            # A process that ignores Ctrl-C (nohup, a shell's background job) goes on ignoring it.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                previous[number] = signal.signal(number, lambda number, _: noted.append(number))
     try:
-        yield lambda: bool(noted)
+        yield noted
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     if noted:
         raise KeyboardInterrupt(f"fit: stopped after {run.epoch} epochs; fit(..., resume=True) continues")

@@ -9,7 +9,9 @@ from .holdout import HoldoutResult, fit_with_holdout
 from .l1 import checked_l1, select
 from .objective import build_objective
 from .refit import check_refit, refit_weights
-from .trainer import train
+from .sharding.group import open_group, refuse_sharded
+from .state import check_parameters
+from .trainer import run_facts, train
 
 if TYPE_CHECKING:
     from .model import SparseCalibrationWeights
@@ -56,6 +58,7 @@ class FitMethods:
         l1_lambda: float | None = None,
         hierarchy=None,
         holdout=None,
+        process_group=None,
     ) -> "SparseCalibrationWeights":
         """Fits the weights with Adam, whole epochs at a time in compiled code.
 
@@ -81,7 +84,7 @@ class FitMethods:
             callback: called as ``callback(epoch, metrics)`` every ``verbose_freq`` epochs and after the last one,
                 epoch counted from 1 and metrics a dict of 'loss', 'data_loss', 'expected_active', 'open_gates' (of
                 the epoch's draw), 'active', 'mean_error', 'max_error' (of the deterministic weights; errors are
-                |y - M w| / |y + 1|).
+                |y - M w| / |y + 1|) and 'totals' (their M w, float64 [n_targets]).
             resume: continue the model's run (Adam's moments, epoch, noise) for ``epochs`` more: chunks give the very
                 bits of one run. The default starts a new run from the present parameters.
             checkpoint: file to save to every ``checkpoint_freq`` epochs, at the end and when interrupted.
@@ -110,6 +113,12 @@ class FitMethods:
             holdout: also say how well targets are met that a fit has not seen: an int K or a
                 :class:`.holdout.Holdout`. After the fit, K copies of the model are fitted from the same start, each
                 without a K-th of the targets; :attr:`held_out` then has the errors on them, to print or as tables.
+            process_group: of torch.distributed (gloo, or NCCL on CUDA devices), for a model of this process's records
+                (``shard=``). M has the columns of these records; all else, y and the options too, is the same in all
+                processes, and every one of them calls fit. An epoch adds up the totals of all in one all-reduce of
+                n_targets + 3 doubles; the number of processes changes nothing but the order of that sum. Process 0
+                alone prints, is called back and writes the checkpoint, which any number of processes can resume; it
+                also does so after the first epochs. See docs/many_processes.md.
 
         Returns:
             The model itself.
@@ -119,46 +128,56 @@ class FitMethods:
                 lambda_share, target_records and l1_lambda, and bounds that the total cannot be reached with.
             MemoryError: the CUDA device has not enough free memory, before packing begins.
             FloatingPointError: the loss left the finite numbers; the parameters are those before that epoch.
-            KeyboardInterrupt: within about half a second of Ctrl-C; the run can be resumed.
+            KeyboardInterrupt: within about half a second of Ctrl-C (with process_group also of SIGTERM, in all
+                processes after the same epoch); the run can be resumed.
+            sharding.PeerError: another process has refused its input or could not write the checkpoint.
+            sharding.ProcessLostError: another process has ended; the message names the last checkpoint. This process's
+                model is then somewhere within an epoch.
         """
         if holdout is not None:
             given = {name: x for name, x in locals().items() if name not in ("self", "M", "y", "holdout")}
             fit_with_holdout(self, M, y, holdout, given)
             return self
-        price = gate_price(self.n_features, lambda_l0, lambda_share, target_records, l1_lambda)
-        options = FitOptions(
-            *(price, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
-            *(callback, resume, checkpoint, checkpoint_freq),
-        )
-        log_alpha = self._gates_of_run(resume)
-        budget = checked_budget(self, target_records, exact, log_alpha)
-        constraints = checked_constraints(
-            *(self, bounds, min_weight, max_weight_ratio, mass, anchor, target_records, log_alpha)
-        )
-        check_refit(self, refit)
-        l1_price = checked_l1(self, l1_lambda, options)
-        matrix = self.pack(M, fitting=True)
-        objective = build_objective(
-            *(y, matrix.n_targets, loss_type),
-            target_groups=target_groups,
-            normalize_groups=normalize_groups,
-            group_multipliers=group_multipliers,
-            target_weights=target_weights,
-            target_scales=target_scales,
-            target_tolerances=target_tolerances,
-            loss_cap=loss_cap,
-            hierarchy=hierarchy,
-            device=self.log_weight.device,
-        )
+        group = open_group(self, process_group)
+        with group.agreed():
+            held = {"bounds": bounds, "min_weight": min_weight, "max_weight_ratio": max_weight_ratio, "mass": mass}
+            refuse_sharded(group, **held, l1_lambda=l1_lambda)
+            price = gate_price(group.n_total, lambda_l0, lambda_share, target_records, l1_lambda)
+            options = FitOptions(
+                *(price, lambda_l2, lr, epochs, loss_type, verbose, verbose_freq),
+                *(callback, resume, checkpoint, checkpoint_freq),
+            )
+            log_alpha = self._gates_of_run(resume)
+            budget = checked_budget(self, target_records, exact, group, log_alpha)
+            constraints = checked_constraints(
+                *(self, bounds, min_weight, max_weight_ratio, mass, anchor, target_records, log_alpha)
+            )
+            check_refit(self, refit)
+            l1_price = checked_l1(self, l1_lambda, options)
+            matrix = self.pack(M, fitting=True)
+            objective = build_objective(
+                *(y, matrix.n_targets, loss_type),
+                target_groups=target_groups,
+                normalize_groups=normalize_groups,
+                group_multipliers=group_multipliers,
+                target_weights=target_weights,
+                target_scales=target_scales,
+                target_tolerances=target_tolerances,
+                loss_cap=loss_cap,
+                hierarchy=hierarchy,
+                device=self.log_weight.device,
+            )
+            check_parameters(log_weight=self.log_weight, log_alpha=self.log_alpha)
+        group.check_same(run_facts(self, matrix, objective, options, budget, refit=refit))
         if l1_price is None:
-            train(self, M, matrix, objective, options, budget, constraints)
+            train(self, M, matrix, objective, options, budget, group, constraints)
         else:
             select(self, matrix, objective, options, l1_price, constraints)
         if refit:
-            refit_weights(self, matrix, objective, options, constraints)
+            refit_weights(self, matrix, objective, options, group, constraints)
         return self
 
     def _gates_of_run(self, resume: bool):
-        """log_alpha [n] that a run starts from: a resumed one takes back what bounds and mass have done to it."""
+        """log_alpha [n] that a run starts from, None for the model's: what bounds and mass have done is taken back."""
         run = self._run if resume else None
-        return self.log_alpha if run is None or run.unprojected is None else run.unprojected[1]
+        return None if run is None or run.unprojected is None else run.unprojected[1]

@@ -40,6 +40,7 @@ _LOSS_OPTIONS = (
 )
 _CONSTRAINTS = ("bounds", "min_weight", "max_weight_ratio", "mass", "anchor")
 _NOT_HERE = ("lambda_l0", "lambda_share", "target_records", "l1_lambda", "resume", "holdout")
+_NOT_SHARDED = "process_group: path works in one process only; call fit(target_records=..., process_group=...) instead"
 
 
 def frontier(model, records, M, y, epochs: int, options: dict) -> list[FrontierPoint]:
@@ -93,6 +94,8 @@ def _point(model, matrix, objective, k: int, epochs: int) -> FrontierPoint:
 
 
 def _checked(model, records, options: dict) -> list[int]:
+    if options.get("process_group") is not None or (model.shard is not None and model.shard.size < model.shard.n_total):
+        raise ValueError(_NOT_SHARDED)
     check_refit(model, options.get("refit", False))
     for name in _NOT_HERE:
         if name in options:

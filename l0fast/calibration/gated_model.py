@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from .. import constants as c
 from .. import ops
 from .matrix import MatrixCache, PackedMatrix
+from .sharding.bounds import Shard
 from .state import RunState
 
 
@@ -14,6 +15,8 @@ class GatedModel(nn.Module):
     """Base of the models with one gate for each column of a sparse matrix. A subclass sets the parameter log_alpha."""
 
     LOG_ALPHA_BOUND: float = c.LOG_ALPHA_BOUND
+    shard: Shard | None = None
+    """Which records of a larger problem these are; None for all of them."""
 
     def __init__(self, n_features: int, beta: float, gamma: float, zeta: float, device, seed: int | None):
         super().__init__()
@@ -64,12 +67,18 @@ class GatedModel(nn.Module):
         return self.device if self._generator is None else self._generator.device
 
     def _normal(self) -> Tensor:
-        return torch.randn(self.n_features, generator=self._generator, device=self._draws_on()).to(self.device)
+        """[n_features]; of a shard, its part of what one process would draw for all records."""
+        n, part = (self.n_features, slice(None)) if self.shard is None else (self.shard.n_total, self.shard.slice)
+        return torch.randn(n, generator=self._generator, device=self._draws_on())[part].to(self.device)
 
     def _draw_seed(self) -> Tensor:
         """A fresh noise seed from the model's generator, or from torch's global one."""
         seed = torch.empty(1, dtype=torch.int64, device=self._draws_on())
         return seed.random_(generator=self._generator).to(self.device)
+
+    def _first_index(self) -> int:
+        """Noise is drawn by the record's number in the whole problem."""
+        return 0 if self.shard is None else self.shard.first
 
     # -- gates --------------------------------------------------------------------------------------------------------
 
@@ -78,7 +87,9 @@ class GatedModel(nn.Module):
 
     def _sample_gates(self) -> Tensor:
         """Gates [n] with fresh noise."""
-        return ops.hard_concrete(self.log_alpha, self._draw_seed(), **self._gate_options())
+        return ops.hard_concrete(
+            self.log_alpha, self._draw_seed(), first_index=self._first_index(), **self._gate_options()
+        )
 
     def get_deterministic_gates(self) -> Tensor:
         """Gates [n] without noise, in [0, 1]: ``clamp(sigmoid(log_alpha / beta) (zeta - gamma) + gamma, 0, 1)``."""

@@ -156,6 +156,8 @@ def fit_with_holdout(model, M, y, holdout, options: dict) -> None:
     holdout = as_holdout(holdout)
     if options["resume"]:
         raise ValueError("holdout: expected resume=False, got True; the folds start where the fit starts")
+    if options["process_group"] is not None:
+        raise ValueError("holdout: works in one process only, got it with process_group")
     matrix = M if model._by_hand() else model.pack(M, fitting=True)
     known = {key: options[key] for key in ("target_groups", "normalize_groups", "target_weights", "hierarchy")}
     rotation = Rotation(holdout, y, model.pack(M).n_targets, **known)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import constants as c
+from .sharding.bounds import Shard
 
 FROZEN = 2 * c.LOG_ALPHA_BOUND
 """log_alpha of a gate that is always open (and minus it, always closed): beyond the bound no gradient moves it."""
@@ -50,6 +51,16 @@ def check_gate_options(n_features, beta, gamma, zeta, log_weight_jitter_sd=0.0, 
     for name, value, good, expected in rules:
         if not (good and math.isfinite(value)):
             raise ValueError(f"{name}: expected {expected}, got {value}")
+
+
+def check_shard(shard, n_features: int) -> None:
+    """Raises TypeError or ValueError where a model's shard is none, or of another number of records."""
+    if shard is None:
+        return
+    if not isinstance(shard, Shard):
+        raise TypeError(f"shard: expected a Shard or None, got {type(shard).__name__}")
+    if shard.size != n_features:
+        raise ValueError(f"shard: expected n_features ({n_features}) records, got {shard}")
 
 
 def _per_record(name: str, value, n_features: int, device: torch.device) -> Tensor:

@@ -10,9 +10,10 @@ from . import hooks
 from .fitting import FitMethods
 from .gated_model import GatedModel
 from .hooks import FIT_HOOKS, WEIGHT_HOOKS, overridden
-from .initial import check_gate_options, initial_log_alpha, initial_log_weight
+from .initial import check_gate_options, check_shard, initial_log_alpha, initial_log_weight
 from .objective import finite_vector
 from .runs import RunMethods
+from .sharding.bounds import Shard
 
 
 class SparseCalibrationWeights(FitMethods, RunMethods, GatedModel):
@@ -35,6 +36,8 @@ class SparseCalibrationWeights(FitMethods, RunMethods, GatedModel):
         device: where the parameters live.
         use_gates: False for dense calibration, w = exp(log_weight).
         seed: governs every draw: both jitters and all gates. None takes torch's global generator.
+        shard: these are the records of one process of several (:class:`l0fast.calibration.sharding.Shard`), n_features
+            of shard.n_total; vectors here are of these records, draws are those of one process with all of them.
 
     Attributes:
         log_weight, log_alpha: parameters [n] float32, the only entries of the state_dict (as in l0-python).
@@ -62,9 +65,13 @@ class SparseCalibrationWeights(FitMethods, RunMethods, GatedModel):
         device: str | torch.device = "cpu",
         use_gates: bool = True,
         seed: int | None = None,
+        *,
+        shard: Shard | None = None,
     ):
         check_gate_options(n_features, beta, gamma, zeta, log_weight_jitter_sd, log_alpha_jitter_sd)
+        check_shard(shard, n_features)
         super().__init__(n_features, beta, gamma, zeta, device, seed)
+        self.shard = shard
         self.log_weight_jitter_sd = log_weight_jitter_sd
         self.log_alpha_jitter_sd = log_alpha_jitter_sd
         self.use_gates = use_gates
@@ -80,7 +87,8 @@ class SparseCalibrationWeights(FitMethods, RunMethods, GatedModel):
         return {"weight": self.log_weight, "alpha": self.log_alpha}
 
     def _engine_options(self) -> dict:
-        return {"link": c.LINK_EXP, "gates": self.use_gates, **self._gate_options()}
+        first = {"first_index": self._first_index()}
+        return {"link": c.LINK_EXP, "gates": self.use_gates, **first, **self._gate_options()}
 
     def _by_hand(self) -> bool:
         """Whether the epochs go through the methods, which a subclass has overridden."""

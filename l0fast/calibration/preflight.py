@@ -94,25 +94,33 @@ def preflight(
         ValueError: a vector whose length does not fit M, or an empty matrix.
     """
     M = canonical(M)
-    n_targets, n_records = M.shape
-    if n_targets == 0 or n_records == 0:
+    if 0 in M.shape:
         raise ValueError(f"matrix: expected at least one target and one record, got shape {M.shape}")
+    options = {"weights": target_weights, "scales": target_scales, "tolerances": target_tolerances}
+    return examine(row_facts(M), int(M.nnz), y, names, loss_type, epochs, init_weights, options, compiled)
+
+
+def examine(
+    facts: RowFacts, nnz: int, y, names, loss_type: str, epochs: int, init_weights, options: dict, compiled: bool
+) -> PreflightReport:
+    """:func:`preflight` of a matrix of which the facts are known already, with nnz nonzeros.
+
+    options: its target_weights, target_scales and target_tolerances, as weights, scales and tolerances.
+    """
+    n_targets, n_records = len(facts.nonzeros), len(facts.used)
     y = _fitting("targets", y, n_targets)
     names = [f"target {j}" for j in range(n_targets)] if names is None else names
     if len(names) != n_targets:
         raise ValueError(f"names: expected {n_targets} names, one for each row of the matrix, got {len(names)}")
-    facts = row_facts(M)
     reachable = achievable(facts, y)
-    options = {"weights": target_weights, "scales": target_scales, "tolerances": target_tolerances}
     findings = [
-        *_value_findings(M, facts, y, names, init_weights, options),
-        *_loss_findings(y, names, loss_type, target_scales),
+        *_value_findings(facts, y, names, init_weights, options),
+        *_loss_findings(y, names, loss_type, options["scales"]),
         *_reach_findings(facts, y, names, reachable),
         *_duplicate_findings(facts, y, names),
         *_column_findings(facts),
     ]
     order = {"error": 0, "warning": 1, "info": 2}
-    nnz = int(M.nnz)
     rate = nnz * _SECONDS_PER_NONZERO + n_records * _SECONDS_PER_RECORD
     return PreflightReport(
         findings=sorted(findings, key=lambda finding: order[finding.level]),
@@ -147,7 +155,7 @@ def _values_shown(rows, names, values) -> str:
     return _shown(f"{names[j]} ({values[j]:g})" for j in rows)
 
 
-def _value_findings(M, facts, y, names, init_weights, options) -> list[Finding]:
+def _value_findings(facts, y, names, init_weights, options) -> list[Finding]:
     findings = []
 
     def error(code, rows, message):
@@ -178,7 +186,7 @@ def _value_findings(M, facts, y, names, init_weights, options) -> list[Finding]:
             ),
         )
     if init_weights is not None:
-        weights = _fitting("init weights", init_weights, M.shape[1])
+        weights = _fitting("init weights", init_weights, len(facts.used))
         error(
             "initial-weight",
             np.flatnonzero(~(np.isfinite(weights) & (weights >= 0))),

@@ -16,8 +16,9 @@ from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import Reporter
 from .projection import project, records_to_use
+from .sharding.group import Alone, ShardGroup
 from .state import RunState
-from .trainer import engine_epochs
+from .trainer import group_epochs
 
 STAGES = 10
 """Parts of a refit, each with a smaller step: at a constant one, Adam circles around the best weights."""
@@ -35,7 +36,7 @@ class _Dense:
         return {"weight": self.log_weight, "alpha": self.log_alpha}
 
     def _engine_options(self) -> dict:
-        return {"link": c.LINK_EXP, "gates": False}
+        return {"link": c.LINK_EXP, "gates": False}  # no noise, so no first_index
 
     @property
     def epoch(self) -> int:
@@ -57,6 +58,7 @@ def refit_weights(
     matrix: PackedMatrix,
     objective: Objective,
     options: FitOptions,
+    group: Alone | ShardGroup,
     constraints: WeightConstraints | None = None,
 ) -> None:
     """See SparseCalibrationWeights.refit; of the options it takes epochs, lr and lambda_l2."""
@@ -67,16 +69,16 @@ def refit_weights(
         used = records_to_use(model, constraints)
         weights = torch.where(weights > 0, weights, torch.exp(model.log_weight.detach()))
     support = used.nonzero().squeeze(1)
-    if not len(support):
+    if not group.sum(len(support))[0]:
         raise ValueError("refit: expected records in use, got none; a smaller lambda_l0 or a budget keeps some")
     limits, best = constraints.of(support), torch.log(weights[support])
     if limits.projects:
         best = torch.minimum(torch.maximum(best, limits.low), limits.high)
-    problem = (matrix.columns(support), objective)
+    problem = (matrix.columns(support) if len(support) else _no_columns(matrix), objective)
     if limits.total is not None:
         problem = with_mass_row(*problem, limits.total)
     try:
-        for _, log_weight in _stages(best, *problem, options, limits):
+        for _, log_weight in _stages(best, *problem, options, group, limits):
             best = log_weight
     except KeyboardInterrupt:
         _write_back(model, support, best, constraints)
@@ -84,18 +86,25 @@ def refit_weights(
     _write_back(model, support, best, constraints)
 
 
+def _no_columns(matrix: PackedMatrix) -> PackedMatrix:
+    """Of a process whose records are all out of use; it goes on adding nothing to the others' totals."""
+    return PackedMatrix(matrix.indptr[:1], matrix.rows[:0], matrix.values[:0], (matrix.n_targets, 0))
+
+
 def _stages(
     log_weight: Tensor,
     matrix: PackedMatrix,
     objective: Objective,
     options: FitOptions,
+    group: Alone | ShardGroup,
     limits: WeightConstraints,
 ):
     """Yields (loss, log_weight) at the start of a refit and whenever a stage ends with a lower loss."""
     dense = _Dense(log_weight.clone(), torch.zeros_like(log_weight))
     # The seed is never drawn from: without gates there is no noise. One of its own leaves the generators alone.
     run = dense._run = RunState.new(torch.zeros(1, dtype=torch.int64, device=log_weight.device), dense._trained())
-    least = loss_of(log_weight, matrix, objective, options.lambda_l2, limits.anchor)
+    problem = (matrix, objective, options.lambda_l2, limits.anchor, group)
+    least = loss_of(log_weight, *problem)
     yield least, log_weight
     for stage in range(STAGES):
         first, last = (options.epochs * k // STAGES for k in (stage, stage + 1))
@@ -103,10 +112,10 @@ def _stages(
         part = replace(options, epochs=last - first, lr=lr, verbose=False, callback=None, checkpoint=None)
 
         def epochs(count: int, part=part):
-            return engine_epochs(dense, run, matrix, objective, part, count, limits)
+            return group_epochs(group, dense, run, matrix, objective, part, count, limits)
 
-        run_chunks(run, part, epochs, Reporter(dense, part), "a refit with a smaller lr")
-        loss = loss_of(dense.log_weight, matrix, objective, options.lambda_l2, limits.anchor)
+        run_chunks(run, part, epochs, Reporter(dense, part), "a refit with a smaller lr", group=group)
+        loss = loss_of(dense.log_weight, *problem)
         if loss < least:
             least = loss
             yield loss, dense.log_weight.clone()
@@ -118,6 +127,7 @@ def loss_of(
     objective: Objective,
     lambda_l2: float = 0.0,
     anchor: Tensor | None = None,
+    group: Alone | ShardGroup | None = None,
 ) -> float:
     """What a refit minimises: ``sum_j omega_j rho((M w - y)_j / scale_j) + lambda_l2 sum (w / anchor)^2``."""
     totals, _ = ops.gated_totals(
@@ -125,8 +135,12 @@ def loss_of(
         link=c.LINK_EXP,
         gates=False,
     )
-    weights = torch.exp(log_weight.double()) / (1 if anchor is None else anchor)
-    return float(objective.loss(totals.double())) + lambda_l2 * float(weights.square().sum())
+    squares = (torch.exp(log_weight.double()) / (1 if anchor is None else anchor)).square().sum()
+    both = torch.cat([totals.double(), squares.reshape(1)])
+    if group is not None and group.sharded:
+        both = group.together(both)
+    loss = float(objective.loss(both[:-1])) + lambda_l2 * float(both[-1])
+    return loss if group is None else group.of_first(loss)
 
 
 def _write_back(model, support: Tensor, log_weight: Tensor, constraints: WeightConstraints) -> None:

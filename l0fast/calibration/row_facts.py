@@ -52,13 +52,16 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def row_facts(M: sp.csr_array) -> RowFacts:
-    """The facts of a matrix in the form that :func:`canonical` gives."""
+def row_facts(M: sp.csr_array, first_record: int = 0) -> RowFacts:
+    """The facts of a matrix in the form that :func:`canonical` gives.
+
+    first_record: number in the whole matrix of the first column here. The hashes of parts then add up to the whole's.
+    """
     n_targets, n_records = M.shape
     nonzeros, bad = (np.zeros(n_targets, dtype=np.int64) for _ in range(2))
     least, largest = np.zeros(n_targets), np.zeros(n_targets)
     row_hash, used = np.zeros(n_targets, dtype=np.uint64), np.zeros(n_records, dtype=bool)
-    first = 0
+    salt, first = np.uint64(0x9E3779B97F4A7C15 + first_record), 0
     while first < n_targets:
         # As many rows as fit into a block, at least one.
         last = max(int(np.searchsorted(M.indptr, M.indptr[first] + _BLOCK, side="right")) - 1, first + 1)
@@ -69,7 +72,7 @@ def row_facts(M: sp.csr_array) -> RowFacts:
             starts = (M.indptr[first : last + 1][filled] - M.indptr[first]).astype(np.int64)
             rows, present = first + filled, values != 0
             # A sum over entries does not depend on their order; entries stored as 0 count for nothing.
-            entry = _mix(_mix(columns.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)) ^ values.view(np.uint64))
+            entry = _mix(_mix(columns.astype(np.uint64) + salt) ^ values.view(np.uint64))
             entry *= present
             row_hash[rows] = np.add.reduceat(entry, starts)
             nonzeros[rows] = np.add.reduceat(present, starts, dtype=np.int64)

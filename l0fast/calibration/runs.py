@@ -6,6 +6,8 @@ from .constraints import checked_constraints
 from .frontier import FrontierPoint, frontier
 from .objective import build_objective
 from .refit import check_refit, refit_weights
+from .sharding.group import open_group, refuse_sharded
+from .trainer import run_facts
 
 
 class RunMethods:
@@ -25,6 +27,7 @@ class RunMethods:
         max_weight_ratio: float | None = None,
         mass: str = "free",
         anchor=None,
+        process_group=None,
         **loss_options,
     ):
         """Trains the weights of the records in use once more, without gates, on the matrix of these records alone.
@@ -40,7 +43,7 @@ class RunMethods:
             epochs: at least 0.
             lr: Adam's first step, at least 0.
             lambda_l2: price of a squared weight, at least 0.
-            loss_type: as in :meth:`fit`.
+            loss_type, process_group: as in :meth:`fit`.
             bounds, min_weight, max_weight_ratio, mass, anchor: as in :meth:`fit`; those of the run before have to be
                 given again. Records are opened, with a warning, where the bounds of those in use cannot carry the mass,
                 and what is exact in the end may cost a little of the loss.
@@ -57,11 +60,16 @@ class RunMethods:
             KeyboardInterrupt: the model has the best weights so far.
         """
         options = FitOptions(0.0, lambda_l2, lr, epochs, loss_type, False, 1, None, False, None, 1)
-        check_refit(self, True)
-        constraints = checked_constraints(self, bounds, min_weight, max_weight_ratio, mass, anchor)
-        matrix = self.pack(M, fitting=True)
-        objective = build_objective(y, matrix.n_targets, loss_type, device=self.log_weight.device, **loss_options)
-        refit_weights(self, matrix, objective, options, constraints)
+        group = open_group(self, process_group)
+        with group.agreed():
+            held = {"bounds": bounds, "min_weight": min_weight, "max_weight_ratio": max_weight_ratio, "mass": mass}
+            refuse_sharded(group, **held)
+            check_refit(self, True)
+            constraints = checked_constraints(self, bounds, min_weight, max_weight_ratio, mass, anchor)
+            matrix = self.pack(M, fitting=True)
+            objective = build_objective(y, matrix.n_targets, loss_type, device=self.log_weight.device, **loss_options)
+        group.check_same(run_facts(self, matrix, objective, options, None))
+        refit_weights(self, matrix, objective, options, group, constraints)
         return self
 
     def path(self, records, M, y, epochs: int = 600, **options) -> list[FrontierPoint]:
@@ -86,19 +94,22 @@ class RunMethods:
         """
         return frontier(self, records, M, y, epochs, options)
 
-    def save_checkpoint(self, path) -> None:
+    def save_checkpoint(self, path, process_group=None) -> None:
         """Writes parameters, optimizer, epoch, noise and history to a safetensors file, atomically.
+
+        With process_group, that of the fit, every process calls it and process 0 writes one file for all.
 
         Raises:
             ValueError: there is no run to save.
             OSError: the file cannot be written; an older one at path is then as it was.
         """
-        checkpoints.save(self, path)
+        checkpoints.save_anywhere(self, path, process_group)
 
     def load_checkpoint(self, path):
         """Takes over the run in a file of :meth:`save_checkpoint`; ``fit(..., resume=True)`` continues it.
 
-        That call then refuses another matrix, other targets or other options than the saved run's, by name.
+        That call then refuses another matrix, other targets or other options than the saved run's, by name. A model
+        of a shard takes its records' part of the file, however many processes have written it.
 
         Raises:
             ValueError: not such a file, or one of a model with other constructor options, by name.

@@ -32,7 +32,8 @@ def step_epochs(
     """The twin of trainer.engine_epochs: metrics [count, 4], the same stop at a loss that is not finite.
 
     Args:
-        together: adds up a float64 vector over the processes that share the records; None for one process.
+        together: adds up a float64 vector over the processes that share the records; None for one process. The
+            model's ``first_index`` says which records are here, so that the noise does not depend on the sharing.
     """
     trained = model._trained()
     weight = trained["weight"]

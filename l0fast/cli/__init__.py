@@ -1,7 +1,7 @@
 """The ``l0fast`` command: calibrate, check, compare, demo, info.
 
 Exit codes: 0 done; 1 ran but missed a --require; 2 bad input or a file that could not be written, with one line on
-stderr; 3 a fault of l0fast itself, with a traceback; 130 interrupted.
+stderr; 3 a fault of l0fast itself, with a traceback; 4 (under torchrun) another process has ended; 130 interrupted.
 """
 
 import argparse

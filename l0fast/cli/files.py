@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -89,10 +90,22 @@ def read_matrix(path) -> sp.sparray:
     name = path.name.lower()
     if not name.endswith((".npz", ".mtx", ".mtx.gz")):
         raise InputError(f"MATRIX: expected a .npz, .mtx or .mtx.gz file, got {path}")
-    try:
+    with damaged(path):
         M = _read_npz(path) if name.endswith(".npz") else _read_matrix_market(path)
+    return finished(M, path)
+
+
+@contextmanager
+def damaged(path):
+    """Inside, whatever a damaged matrix file raises becomes an InputError."""
+    try:
+        yield
     except (*_DAMAGED, OSError) as error:
         raise InputError(f"MATRIX: {path} is damaged or not a sparse matrix: {_one_line(error)}") from None
+
+
+def finished(M: sp.sparray, path) -> sp.sparray:
+    """The matrix in floating point, if it is one of real numbers and not empty."""
     if M.dtype.kind not in "biuf":
         raise InputError(f"MATRIX: expected real numbers, got dtype {M.dtype} in {path}")
     if M.dtype.kind != "f":
@@ -207,7 +220,7 @@ def read_bounds(path, n_records: int) -> tuple[np.ndarray, np.ndarray]:
     for name in ("low", "high"):
         if name not in columns:
             raise InputError(f"--bounds: expected columns low,high, got {', '.join(columns)} in {path}")
-        bounds.append(_numbers(f"--bounds: column {name}", columns[name], path))
+        bounds.append(to_numbers(f"--bounds: column {name}", columns[name], path))
         if len(bounds[-1]) != n_records:
             expected = f"{n_records:,} rows, one for each column of the matrix"
             raise InputError(f"--bounds: expected {expected}, got {len(bounds[-1]):,} in {path}")
@@ -219,8 +232,10 @@ def init_weights_path(source: str) -> str:
     return source if source.lower().endswith(".npy") else source.rpartition(":")[0]
 
 
-def read_initial_weights(source: str, n_records: int) -> np.ndarray:
+def read_initial_weights(source: str, n_records: int, part: slice = slice(None)) -> np.ndarray:
     """Initial weights [n_records] float64 from ``file.npy`` or ``file.csv:column`` (or ``file.parquet:column``).
+
+    Of a file.npy only the part is read; it is what is returned of any file.
 
     Raises:
         InputError: unreadable, of another length, or not numbers.
@@ -228,12 +243,11 @@ def read_initial_weights(source: str, n_records: int) -> np.ndarray:
     if source.lower().endswith(".npy"):
         path = check_readable("--init-weights", source)
         try:
-            weights = np.load(path, allow_pickle=False)
+            weights = np.load(path, mmap_mode="r", allow_pickle=False)
         except (*_DAMAGED, OSError) as error:
             raise InputError(f"--init-weights: {path} is damaged or not an array: {_one_line(error)}") from None
         if weights.dtype.kind not in "biuf":
             raise InputError(f"--init-weights: expected real numbers, got dtype {weights.dtype} in {path}")
-        weights = weights.astype(np.float64)
     else:
         path, separator, column = source.rpartition(":")
         if not separator:
@@ -247,4 +261,4 @@ def read_initial_weights(source: str, n_records: int) -> np.ndarray:
             f"--init-weights: expected {n_records:,} values, one for each column of the matrix, "
             f"got shape {weights.shape} in {path}"
         )
-    return weights
+    return np.array(weights[part], dtype=np.float64)

@@ -10,8 +10,6 @@ import torch
 
 from ..calibration import SparseCalibrationWeights
 from ..calibration.diagnostics import relative_errors
-from ..calibration.holdout import Holdout, Left, Rotation
-from ..calibration.holdout_table import HoldoutResult
 from .check import Problem
 from .device import check_device, out_of_memory
 from .files import InputError, read_bounds
@@ -45,6 +43,7 @@ def build_model(problem: Problem, options: argparse.Namespace) -> SparseCalibrat
     try:
         model = SparseCalibrationWeights(
             problem.matrix.shape[1],
+            shard=problem.shard,
             beta=options.beta,
             gamma=options.gamma,
             zeta=options.zeta,
@@ -73,11 +72,13 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
         KeyboardInterrupt: after saving the checkpoint, with a message that says so.
     """
     model, targets, matrix = run.model, problem.targets, problem.matrix
-    bar = on_terminal()
+    bar = on_terminal() and problem.processes is None
 
     def look(epoch: int, metrics: dict) -> None:
         if log is not None:
-            estimates = matrix @ model.get_weights(deterministic=True).detach().cpu().numpy().astype(np.float64)
+            estimates = metrics["totals"]
+            if problem.processes is None:  # in double precision, where one process has it all
+                estimates = problem.totals(model.get_weights(deterministic=True).detach().cpu().numpy())
             log.append(epoch, estimates, relative_errors(estimates, targets.values))
         if not bar:
             say(
@@ -90,18 +91,19 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
         model.fit(
             matrix,
             targets.values,
-            **_price(options),
+            **price_options(options),
             lambda_l2=options.lambda_l2,
             lr=options.lr,
             epochs=options.epochs - first,
             verbose="bar" if bar else False,
             verbose_freq=options.verbose_freq,
             **loss_options(problem, options),
-            **_constraints(problem, options),
-            callback=look if log is not None or not bar else None,
+            **constraint_options(problem, options),
+            callback=look if options.log or not bar else None,
             resume=options.resume,
             checkpoint=options.checkpoint,
             checkpoint_freq=options.checkpoint_freq,
+            process_group=problem.group,
         )
     except (ValueError, TypeError, FloatingPointError) as error:
         raise InputError(str(error)) from None
@@ -109,11 +111,13 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
         raise out_of_memory(options.device, error) from None
     except OSError as error:
         # The checkpoint's disk is full, say. What was computed is worth keeping.
-        weights = model.get_weights(deterministic=True).detach().cpu().numpy()
         reason = f"--checkpoint: cannot write {options.checkpoint}: {error.strerror or error}"
+        if problem.processes is not None:
+            raise InputError(f"{reason}; stopped at epoch {model.epoch:,}") from None
+        weights = model.get_weights(deterministic=True).detach().cpu().numpy()
         raise InputError(f"{reason}; stopped at epoch {model.epoch:,}, {rescue_weights(weights)}") from None
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_interrupted(model, options)) from None
+        raise KeyboardInterrupt(_interrupted(model, problem, options)) from None
     run.seconds, run.epochs = time.perf_counter() - began, model.epoch - first
 
 
@@ -129,28 +133,32 @@ def refit(run: Run, problem: Problem, options: argparse.Namespace) -> None:
     try:
         run.model.refit(
             *(problem.matrix, problem.targets.values, options.refit, options.lr, options.lambda_l2),
+            process_group=problem.group,
             **loss_options(problem, options),
-            **_constraints(problem, options),
+            **constraint_options(problem, options),
         )
     except (ValueError, FloatingPointError) as error:
-        raise InputError(f"{error}; {rescue_weights(before)}") from None
+        saved = rescue_weights(before) if problem.processes is None else "no weights were written"
+        raise InputError(f"{error}; {saved}") from None
     except torch.OutOfMemoryError as error:
         raise out_of_memory(options.device, error) from None
     except KeyboardInterrupt:
+        if problem.processes is not None:
+            raise KeyboardInterrupt(f"during the refit; the run before it is in {options.checkpoint}") from None
         raise KeyboardInterrupt(f"during the refit; of the run before it {rescue_weights(before)}") from None
     run.extra_seconds["refit"] = time.perf_counter() - began
     after = run.model.get_weights(deterministic=True).detach().cpu().numpy()
-    errors = [
-        np.abs(relative_errors(problem.matrix @ w.astype(np.float64), problem.targets.values)).mean()
-        for w in (before, after)
-    ]
+    errors = [np.abs(relative_errors(problem.totals(w), problem.targets.values)).mean() for w in (before, after)]
+    count = int((after > 0).sum())
+    if problem.processes is not None:
+        (count,) = problem.processes.sum(count)
     say(
-        f"refit of {int((after > 0).sum()):,} records: mean relative error {errors[0]:.3%} -> {errors[1]:.3%}, "
+        f"refit of {count:,} records: mean relative error {errors[0]:.3%} -> {errors[1]:.3%}, "
         f"{run.extra_seconds['refit']:,.1f} s for {options.refit:,} epochs"
     )
 
 
-def _price(options: argparse.Namespace) -> dict:
+def price_options(options: argparse.Namespace) -> dict:
     """What decides how many records are kept."""
     if options.l1_lambda is not None:
         return {"l1_lambda": options.l1_lambda}
@@ -175,57 +183,14 @@ def loss_options(problem: Problem, options: argparse.Namespace) -> dict:
     }
 
 
-def _constraints(problem: Problem, options: argparse.Namespace) -> dict:
+def constraint_options(problem: Problem, options: argparse.Namespace) -> dict:
     """What holds for the weights, the same for a fit and a refit."""
     bounds = None if options.bounds is None else read_bounds(options.bounds, problem.matrix.shape[1])
     names = ("min_weight", "max_weight_ratio", "mass", "anchor")
     return {"bounds": bounds, **{name: getattr(options, name) for name in names}}
 
 
-def hold_out(run: Run, problem: Problem, options: argparse.Namespace) -> HoldoutResult:
-    """The folds of --holdout, each fitted, and refitted, as the run was.
-
-    Raises:
-        InputError: a loss that diverges in a fold; or too few targets or groups, where the run has not begun yet.
-        KeyboardInterrupt: with a message that says what there is.
-    """
-    rotation, loss = holdout_folds(problem, options), loss_options(problem, options) | _constraints(problem, options)
-    matrix = run.model.pack(problem.matrix)
-    common = (matrix, problem.targets.values)
-
-    def fit_fold(model: SparseCalibrationWeights, left: Left) -> None:
-        changed = loss | {"target_weights": left.target_weights, "hierarchy": left.hierarchy}
-        steps = {"lambda_l2": options.lambda_l2, "lr": options.lr}
-        model.fit(*common, **_price(options), **steps, epochs=options.epochs, **changed)
-        if options.refit is not None:
-            model.refit(*common, epochs=options.refit, **steps, **changed)
-
-    start = build_model(problem, argparse.Namespace(**(vars(options) | {"resume": False})))
-    initial = problem.matrix @ problem.initial
-    try:
-        return rotation.run(start, matrix, run.model, fit_fold, initial)
-    except (ValueError, FloatingPointError) as error:
-        raise InputError(f"--{error}" if str(error).startswith("holdout") else str(error)) from None
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(options.device, error) from None
-
-
-def holdout_folds(problem: Problem, options: argparse.Namespace) -> Rotation:
-    """Which targets --holdout leaves out, checked.
-
-    Raises:
-        InputError: more folds than targets or groups, or no groups.
-    """
-    loss = loss_options(problem, options)
-    known = {key: loss[key] for key in ("target_groups", "normalize_groups", "target_weights", "hierarchy")}
-    try:
-        holdout = Holdout(options.holdout, options.holdout_by, options.seed)
-        return Rotation(holdout, problem.targets.values, len(problem.targets.names), **known)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--{error}" if str(error).startswith("holdout") else str(error)) from None
-
-
-def _interrupted(model: SparseCalibrationWeights, options: argparse.Namespace) -> str:
+def _interrupted(model: SparseCalibrationWeights, problem: Problem, options: argparse.Namespace) -> str:
     """Saves what there is to save and says so."""
     done = f"after {model.epoch:,} of {options.epochs:,} epochs"
     if options.checkpoint is None:
@@ -233,7 +198,7 @@ def _interrupted(model: SparseCalibrationWeights, options: argparse.Namespace) -
     if model.epoch == 0:
         return f"{done}; nothing to save"
     try:
-        model.save_checkpoint(options.checkpoint)
+        model.save_checkpoint(options.checkpoint, problem.group)
     except OSError as error:
         return f"{done}; --checkpoint: cannot write {options.checkpoint}: {error.strerror or error}"
     return f"{done}; saved in {options.checkpoint}, --resume continues"

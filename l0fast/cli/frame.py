@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ..calibration.frames import CalibrationProblem
+from ..calibration.frames.checks import checked_ids
+from ..calibration.sharding import Shard
 from .files import InputError, check_readable, optional_module, read_initial_weights
 
 
@@ -37,8 +39,24 @@ def problem_file(options: argparse.Namespace) -> tuple[str, str]:
     return ("MATRIX", options.matrix) if options.data is None else ("--data", options.data)
 
 
-def read_frame(options: argparse.Namespace) -> tuple[CalibrationProblem, np.ndarray]:
-    """The problem of --data and --targets, and its initial weights [n_records].
+def all_ids(problem, options: argparse.Namespace):
+    """The ids of all records, also where this process has read only a part of them.
+
+    Raises:
+        InputError: an id that is there twice.
+    """
+    if options.id is None or problem.processes is None:
+        return problem.ids
+    parquet = optional_module("pyarrow.parquet", "data", "--id")
+    ids = parquet.read_table(options.data, columns=[options.id]).column(0)
+    try:
+        return checked_ids(options.id, [ids], len(ids))
+    except ValueError as error:
+        raise InputError(f"--{error}") from None
+
+
+def read_frame(options: argparse.Namespace, processes=None) -> tuple[CalibrationProblem, np.ndarray]:
+    """The problem of --data and --targets, and its initial weights [n_records]; with processes, this one's part.
 
     Raises:
         InputError: unreadable files, or whatever is wrong with targets or records, by name.
@@ -48,11 +66,15 @@ def read_frame(options: argparse.Namespace) -> tuple[CalibrationProblem, np.ndar
         check_readable("--data", options.data)
     optional_module("pyarrow.parquet", "data", "--data")
     try:
-        problem = CalibrationProblem.from_frame(options.data, options.targets, options.id, options.weight)
+        group = None if processes is None else processes.group
+        problem = CalibrationProblem.from_frame(
+            *(options.data, options.targets, options.id, options.weight), process_group=group
+        )
     except (ValueError, TypeError, OSError, ImportError) as error:
         text = str(error)
         renamed = next((part for part in ("targets", "data", "id", "weight") if text.startswith(f"{part}:")), None)
         raise InputError(text if renamed is None else f"--{text}") from None
     if options.init_weights:
-        return problem, read_initial_weights(options.init_weights, problem.matrix.n_records)
+        shard = problem.shard or Shard(0, problem.matrix.n_records, problem.matrix.n_records)
+        return problem, read_initial_weights(options.init_weights, shard.n_total, shard.slice)
     return problem, problem.weights

@@ -280,6 +280,13 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     )
     add("--checkpoint", metavar="FILE", help="save the run to this file as it goes")
     add("--checkpoint-freq", metavar="N", type=_whole(1), default=100, help="epochs between checkpoints")
+    add(
+        "--process-timeout",
+        metavar="SECONDS",
+        type=_whole(1),
+        default=1800,
+        help="under torchrun: how long to wait for another process, which may still be reading",
+    )
     add("--resume", action="store_true", help="continue from --checkpoint until --epochs in total")
     add("--no-preflight", action="store_true", help="run without looking for what cannot work")
     add(

@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ def percent(x: float) -> str:
 def table(problem: Problem, weights: np.ndarray) -> dict[str, np.ndarray]:
     """The target table before and after, with totals summed in double precision from the weights as written."""
     targets = problem.targets
-    totals = (problem.matrix @ w.astype(np.float64) for w in (problem.initial, weights))
+    totals = (problem.totals(w) for w in (problem.initial, weights))
     return target_table(targets.names, targets.values, *totals, groups=targets.groups)
 
 
@@ -49,45 +51,55 @@ def plain_options(options: argparse.Namespace) -> dict:
     }
 
 
-def record(
-    options,
-    outputs,
-    problem: Problem,
-    run: Run,
-    weights,
-    rows,
-    findings,
-    timings,
-    judged: Judgement,
-    holdout: HoldoutResult | None,
-) -> dict:
-    """The content of the JSON file."""
+@dataclass(frozen=True)
+class Result:
+    """What a finished command knows of all records, whichever process they were in."""
+
+    run: Run
+    weights: np.ndarray
+    """[n_records]."""
+    rows: dict[str, np.ndarray]
+    """The table of targets."""
+    findings: list[str]
+    achievable: np.ndarray
+    nnz: int
+    began: float
+    """time.perf_counter() when the command did."""
+    judged: Judgement
+    holdout: HoldoutResult | None = None
+
+
+def record(options, outputs, problem: Problem, result: Result) -> dict:
+    """The content of the JSON file. The problem has all records' initial weights."""
+    run, weights, rows = result.run, result.weights, result.rows
+    timings = {"read": problem.seconds, "fit": run.seconds, **run.extra_seconds}
+    timings["total"] = time.perf_counter() - result.began
     inputs = _inputs(options)
     if options.init_weights:
         inputs["init_weights"] = init_weights_path(options.init_weights)
     if options.bounds:
         inputs["bounds"] = options.bounds
     after = quality(rows["after"], rows["target"]) | {"active": int((weights > 0).sum())}
-    n_targets, n_records = problem.matrix.shape
     return {
         "command": "calibrate",
         "versions": versions(),
         "inputs": {key: {"path": str(path), "sha256": file_sha256(path)} for key, path in inputs.items()},
         "outputs": {option.lstrip("-"): str(path) for option, path in outputs.items() if path},
-        "problem": {"targets": n_targets, "records": n_records, "nonzeros": int(problem.matrix.nnz)},
+        "problem": {"targets": problem.matrix.shape[0], "records": problem.n_records, "nonzeros": result.nnz},
+        "processes": 1 if problem.processes is None else problem.processes.size,
         "options": plain_options(options),
         "epochs": {"total": run.model.epoch, "this_process": run.epochs},
         "seconds": {key: round(value, 4) for key, value in timings.items()},
         "peak_memory_bytes": _peak_memory(),
         "quality": {"before": quality(rows["before"], rows["target"]), "after": after},
-        **judged.to_dict(),
-        "holdout": None if holdout is None else holdout.to_dict(),
+        **result.judged.to_dict(),
+        "holdout": None if result.holdout is None else result.holdout.to_dict(),
         "requirements": {str(requirement): requirement.met(after) for requirement in options.require},
         "weights": {
             "before": weight_statistics(problem.initial),
             "after": weight_statistics(weights, problem.initial),
         },
-        "preflight": findings,
+        "preflight": result.findings,
     }
 
 
@@ -97,22 +109,23 @@ def _inputs(options: argparse.Namespace) -> dict[str, str]:
     return {option.lower().lstrip("-"): path, "targets": options.targets, **parents}
 
 
-def report(options, problem: Problem, run: Run, weights, rows, findings, judged, holdout) -> str:
+def report(options, problem: Problem, result: Result) -> str:
     """The HTML report of the run."""
+    run = result.run
     shown = {key: value for key, value in plain_options(options).items() if value not in (None, False, [], {})}
     return render_report(
         ReportData(
             title=f"Calibration of {Path(problem_file(options)[1]).name}",
-            table=rows,
-            weights=weights,
+            table=result.rows,
+            weights=result.weights,
             initial_weights=problem.initial,
             history=run.model.history,
             seconds=run.seconds,
             options={**_inputs(options), **shown},
             versions=versions(),
-            findings=findings,
-            judgement=judged,
-            holdout=holdout,
+            findings=result.findings,
+            judgement=result.judged,
+            holdout=result.holdout,
         )
     )
 

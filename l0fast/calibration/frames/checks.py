@@ -72,11 +72,11 @@ def check_weights(column: str | None, weights: np.ndarray) -> None:
         )
 
 
-def checked_ids(column: str | None, parts: list, n_records: int):
-    """The ids in one pyarrow array, distinct and without gaps, or ValueError; the numbers from 0 without a column."""
+def checked_ids(column: str | None, parts: list, n_records: int, first: int = 0):
+    """The ids in one pyarrow array, distinct and without gaps, or ValueError; the numbers from first on if none."""
     arrow = optional_library("pyarrow")
     if column is None:
-        return arrow.chunked_array([np.arange(n_records)])
+        return arrow.chunked_array([np.arange(first, first + n_records)])
     ids = arrow.chunked_array([chunk for part in parts for chunk in part.chunks])
     if ids.null_count:
         raise ValueError(f"id: expected a value in every row, got {ids.null_count:,} missing in column {column}")

@@ -9,6 +9,8 @@ from ..diagnostics import target_table
 from ..hierarchy import Hierarchy
 from ..matrix import PackedMatrix
 from ..model import SparseCalibrationWeights
+from ..sharding.bounds import Shard
+from ..sharding.frames import Together
 from .build import Chunk, MatrixBuilder
 from .checks import check_kinds, check_measures, check_reach, check_weights, checked_ids
 from .grammar import Condition
@@ -41,6 +43,8 @@ class CalibrationProblem:
     """Labels of what each target is a part of, or None; see :class:`..hierarchy.Hierarchy`."""
     unreached: tuple[str, ...] = ()
     """Targets of value 0 that no record counts towards: always met."""
+    shard: Shard | None = None
+    """Which records of the file these are, where several processes have read it."""
 
     @classmethod
     def from_frame(
@@ -52,6 +56,7 @@ class CalibrationProblem:
         *,
         dtype: torch.dtype = torch.float32,
         chunk_rows: int = CHUNK_ROWS,
+        process_group=None,
     ) -> "CalibrationProblem":
         """Row j of the matrix is target j's measure on the records that meet its filter, 0 on the others.
 
@@ -67,49 +72,41 @@ class CalibrationProblem:
             weight: column of initial weights, finite and at least 0; None for 1.
             dtype: of the matrix, torch.float32 or torch.float64.
             chunk_rows: records looked at together.
+            process_group: of torch.distributed: every process calls this with the same parquet file and gets about
+                equally many of its records, reading only the row groups that hold them. Targets are checked on all
+                records, ids only within each process.
 
         Raises:
             TypeError: a column of the wrong kind, by target, column and position in the filter.
             ValueError: an unknown column, a filter that cannot be parsed, equal names, a missing number, a target
                 other than 0 that no record counts towards, a repeated id: by name.
             ImportError: pandas or pyarrow is missing.
+            sharding.PeerError: another process could not read its part.
         """
         if isinstance(chunk_rows, bool) or not isinstance(chunk_rows, int) or chunk_rows < 1:
             raise ValueError(f"chunk_rows: expected a positive integer, got {chunk_rows!r}")
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
-        wanted = wanted_targets(targets)
-        options = _options(wanted)
-        source = open_source(df)
-        needed = _needed(wanted, id, weight, source.names)
-        types = source.types(needed)
-        kinds = {name: kind_of(type_) for name, type_ in types.items()}
-        wanted = [_with_cells_typed(target, kinds) for target in wanted]
-        check_kinds(wanted, kinds, types)
-        if weight is not None and kinds[weight] != NUMBER:
-            raise TypeError(f"weight: expected a column of numbers, got {weight} of {types[weight]}")
-        if source.n_records == 0:
-            raise ValueError("data: expected at least one record, got none")
-
-        builder, weights, ids = MatrixBuilder(wanted, dtype), [], []
-        for table in source.chunks(chunk_rows):
-            builder.add(Chunk(table, kinds))
-            if weight is not None:
-                weights.append(numbers_of(table.column(weight)).astype(np.float64))
-            if id is not None:
-                ids.append(table.column(id))
+        together = Together(process_group)
+        with together.agreed():
+            wanted, source, builder, weights, ids, options = _read(df, targets, id, weight, dtype, chunk_rows, together)
+        together.add_up(builder.found)
         check_measures(wanted, builder.found)
         unreached = check_reach(wanted, builder.found)
-        weights = np.concatenate(weights) if weights else np.ones(source.n_records)
-        check_weights(weight, weights)
+        with together.agreed():
+            weights = np.concatenate(weights) if weights else np.ones(source.n_records)
+            check_weights(weight, weights)
+            shard = together.shard
+            ids = checked_ids(id, ids, source.n_records, 0 if shard is None else shard.first)
         return cls(
             matrix=builder.matrix(),
             y=np.array([target.value for target in wanted]),
             names=[target.name for target in wanted],
             weights=weights,
-            ids=checked_ids(id, ids, source.n_records),
+            ids=ids,
             id_name="record" if id is None else id,
             unreached=unreached,
+            shard=shard,
             **options,
         )
 
@@ -139,6 +136,7 @@ class CalibrationProblem:
         if model is None:
             model = SparseCalibrationWeights(
                 self.matrix.n_records,
+                shard=self.shard,
                 beta=0.35,
                 init_keep_prob=0.999,
                 init_weights=self.weights,
@@ -178,6 +176,32 @@ class CalibrationProblem:
         if weights.shape != (self.matrix.n_records,):
             raise ValueError(f"model: expected {self.matrix.n_records} weights, got shape {weights.shape}")
         return weights.astype(np.float64)
+
+
+def _read(df, targets, id, weight, dtype, chunk_rows: int, together: Together) -> tuple:
+    """What from_frame finds in the records of this process."""
+    wanted = wanted_targets(targets)
+    options = _options(wanted)
+    source = open_source(df)
+    needed = _needed(wanted, id, weight, source.names)
+    types = source.types(needed)
+    kinds = {name: kind_of(type_) for name, type_ in types.items()}
+    wanted = [_with_cells_typed(target, kinds) for target in wanted]
+    check_kinds(wanted, kinds, types)
+    if weight is not None and kinds[weight] != NUMBER:
+        raise TypeError(f"weight: expected a column of numbers, got {weight} of {types[weight]}")
+    if source.n_records == 0:
+        raise ValueError("data: expected at least one record, got none")
+    together.take_part(source)
+
+    builder, weights, ids = MatrixBuilder(wanted, dtype), [], []
+    for table in source.chunks(chunk_rows):
+        builder.add(Chunk(table, kinds))
+        if weight is not None:
+            weights.append(numbers_of(table.column(weight)).astype(np.float64))
+        if id is not None:
+            ids.append(table.column(id))
+    return wanted, source, builder, weights, ids, options
 
 
 def _needed(wanted: list[Wanted], id: str | None, weight: str | None, names: list[str]) -> list[str]:

@@ -67,14 +67,30 @@ class ParquetSource:
         except (OSError, arrow.ArrowException) as error:
             raise ValueError(f"data: {path} is damaged or not parquet: {str(error).splitlines()[0]}") from None
         self.path, self.names, self._columns = path, list(self._file.schema_arrow.names), []
+        self._first, self._end = 0, self._file.metadata.num_rows
 
     def types(self, columns: list[str]) -> dict:
         self._columns = columns
         return {name: self._file.schema_arrow.field(name).type for name in columns}
 
+    def narrow(self, first: int, end: int) -> None:
+        """From now on only these records are here; of the row groups without any of them nothing is read."""
+        self._first, self._end = first, end
+
     @property
     def n_records(self) -> int:
-        return self._file.metadata.num_rows
+        return self._end - self._first
+
+    def _row_groups(self) -> tuple[list[int], int]:
+        """Those with records that are here, and the number of the first record in them."""
+        groups, start, before = [], 0, 0
+        for k in range(self._file.metadata.num_row_groups):
+            end = start + self._file.metadata.row_group(k).num_rows
+            if start < self._end and end > self._first:
+                before = before if groups else start
+                groups.append(k)
+            start = end
+        return groups, before
 
     def chunks(self, rows: int) -> Iterator:
         arrow = optional_library("pyarrow")
@@ -83,8 +99,12 @@ class ParquetSource:
                 yield arrow.table({"": arrow.nulls(min(rows, self.n_records - start))})
             return
         try:
-            for batch in self._file.iter_batches(rows, columns=self._columns, use_threads=False):
-                yield arrow.Table.from_batches([batch])
+            groups, at = self._row_groups()
+            for batch in self._file.iter_batches(rows, row_groups=groups, columns=self._columns, use_threads=False):
+                first, end = max(self._first - at, 0), min(self._end - at, batch.num_rows)
+                at += batch.num_rows
+                if first < end:
+                    yield arrow.Table.from_batches([batch.slice(first, end - first)])
         except (OSError, arrow.ArrowException) as error:
             raise ValueError(f"data: {self.path} is damaged: {str(error).splitlines()[0]}") from None
 
