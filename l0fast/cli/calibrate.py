@@ -86,8 +86,8 @@ def _say_judged(judged: Judgement, options: argparse.Namespace) -> None:
     past = judged.overall["past_cap_after"]
     if past:
         say(
-            f"past the cap: {past:,} of {judged.overall['targets']:,} targets have an error of {options.loss_cap:.0%} or "
-            f"more, where no gradient reaches them (at the start {judged.overall['past_cap_before']:,})"
+            f"past the cap: {past:,} of {judged.overall['targets']:,} targets have an error of {options.loss_cap:.0%} "
+            f"or more, where no gradient reaches them (at the start {judged.overall['past_cap_before']:,})"
         )
 
 
