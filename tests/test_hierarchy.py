@@ -1,5 +1,10 @@
 """Parents of targets: the loss of redundant rows without the rows."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +102,20 @@ def test_groups_take_each_level_for_a_group():
     labels = np.r_[groups, 11, 11, 12]
     redundant = make().fit(longer_M, longer_y, target_groups=labels, group_multipliers={1: 2.0}, **options)
     np.testing.assert_allclose(fitted.history["data_loss"], redundant.history["data_loss"], rtol=1e-3)
+
+
+def test_the_order_is_the_same_in_every_process():
+    """Texts hash differently in each: a checkpoint of one would be refused by the next."""
+    children = {"us": ["n", "s", "w", 0], "n": ["x", "y"], "s": [1], "w": [2], "x": [3], "y": [4]}
+    code = "from l0fast.calibration.objective import build_objective\n"
+    code += f"print(build_objective([1.0, 2, 3, 4, 5], 5, hierarchy={children!r}).sha256())"
+    root = Path(__file__).parent.parent
+    said = set()
+    for seed in ("1", "2", "3"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+        said.add(done.stdout)
+    assert len(said) == 1
 
 
 def test_weights_multiply():

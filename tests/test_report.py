@@ -6,7 +6,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from l0fast.calibration import Hierarchy
 from l0fast.calibration.diagnostics import target_table
+from l0fast.calibration.holdout_table import HoldoutResult
+from l0fast.calibration.judging import judge
 from l0fast.calibration.report import ReportData, number, percent, render_report
 
 pytest.importorskip("matplotlib", reason="the report needs matplotlib")
@@ -77,6 +80,33 @@ def test_figures_of_the_headline():
     kept = (data().weights > 0).sum()
     assert f'<div class="figure">{kept:,}</div>' in page
     assert "Effective sample size" in page and "Errors by group" in page
+
+
+def test_judgement_and_holdout_have_their_sections():
+    rng = np.random.default_rng(1)
+    given = data()
+    table, groups = given.table, given.table["group"]
+    hierarchy = Hierarchy({"<em>us": [0, 1, 2], "all": ["<em>us", 5]}, totals={"all": 123_456.0})
+    options = {"loss_type": "capped_mape", "loss_cap": 0.01, "target_groups": groups, "hierarchy": hierarchy}
+    judged = judge(table["target"], table["before"], table["after"], **options)
+    totals = table["target"] * rng.normal(1, 0.1, (2, 30))
+    fold = np.arange(30) % 2
+    holdout = HoldoutResult(
+        *("targets", 0, fold, table["target"], table["before"], table["after"], totals),
+        *(np.array([1_234, 56]), 78, groups, 3.0),
+    )
+    page = render_report(data(judgement=judged, holdout=holdout))
+    for title in ("Levels", "The 2 worst parents", "Where the loss is", "Targets left out"):
+        assert f"<h2>{title}</h2>" in page
+    assert "<em>" not in page and "&lt;em&gt;us" in page and "123,456" in page and "1,234" in page
+    past = sum(row["past_cap_after"] for row in judged.groups)
+    assert past == judged.overall["past_cap_after"] > 0 and "past the cap after" in page
+    assert percent(holdout.table()[-1]["held_out_mean"]) in page
+    assert page.count("<svg") == 5
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert "Past the cap" not in render_report(data(judgement=judge(table["target"], table["before"], table["after"])))
 
 
 @pytest.mark.parametrize(

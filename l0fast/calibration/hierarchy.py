@@ -143,7 +143,8 @@ class Family:
                 raise ValueError(f"hierarchy: rows of {label!r}: expected an index below {n_targets}, got {target!r}")
         owner = {int(target): label for label, target in rows.items()}
         below = {
-            label: {c if isinstance(c, str) else owner[c] for c in members if isinstance(c, str) or c in owner}
+            # A list: the order of a set of texts is another in every process, and the order decides the last bits.
+            label: [c if isinstance(c, str) else owner[c] for c in members if isinstance(c, str) or c in owner]
             for label, members in children.items()
         }
         try:

@@ -55,7 +55,7 @@ class HoldoutResult:
         latter meets better than the initial weights do; ``own_mean, own_median`` the fold's error on the targets that
         it was fitted to; ``records`` in use (for all: of the fit of all targets).
         """
-        own = [self._errors(x)[(self.fold >= 0) & (self.fold != k)] for k, x in enumerate(self.estimates)]
+        own = [self.errors(x)[(self.fold >= 0) & (self.fold != k)] for k, x in enumerate(self.estimates)]
         rows = [
             {"fold": k, **self._row(self.fold == k), **_two("own", own[k]), "records": int(self.records[k])}
             for k in range(self.folds)
@@ -91,11 +91,12 @@ class HoldoutResult:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join("  ".join(x.rjust(w) for x, w in zip(line, widths, strict=True)) for line in lines)
 
-    def _errors(self, totals: np.ndarray) -> np.ndarray:
+    def errors(self, totals: np.ndarray) -> np.ndarray:
+        """Absolute relative errors [n_targets] of totals."""
         return np.abs(relative_errors(totals, self.y))
 
     def _row(self, which: np.ndarray) -> dict:
-        initial, fit, held = (self._errors(x)[which] for x in (self.initial, self.fitted, self.held_out))
+        initial, fit, held = (self.errors(x)[which] for x in (self.initial, self.fitted, self.held_out))
         errors = {**_two("initial", initial), **_two("fit", fit), **_two("held_out", held)}
         return {"targets": int(which.sum()), **errors, "better_share": float((held < initial).mean())}
 

@@ -6,6 +6,8 @@ from html import escape
 import numpy as np
 
 from .diagnostics import group_table, quality, weight_statistics
+from .holdout_table import HoldoutResult
+from .judging import Judgement
 from .report_style import CSS
 
 _WORST = 20
@@ -29,6 +31,8 @@ class ReportData:
     versions: dict = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     """Lines of the preflight."""
+    judgement: Judgement | None = None
+    holdout: HoldoutResult | None = None
 
 
 def percent(x: float) -> str:
@@ -53,14 +57,15 @@ def _minus(text: str) -> str:
     return text.replace("-", "−")
 
 
-def _row(cells, tag: str = "td") -> str:
-    """Cells are (html, css class) or html alone."""
+def html_row(cells, tag: str = "td") -> str:
+    """A row of a table. Cells are (html, css class) or html alone."""
     pairs = [cell if isinstance(cell, tuple) else (cell, "") for cell in cells]
     return "<tr>" + "".join(f'<{tag} class="{css}">{html}</{tag}>' for html, css in pairs) + "</tr>"
 
 
-def _table(header, rows, css: str = "") -> str:
-    head = f"<thead>{_row(header, 'th')}</thead>" if header else ""
+def html_table(header, rows, css: str = "") -> str:
+    """A table of rows from :func:`html_row`; an empty header for none."""
+    head = f"<thead>{html_row(header, 'th')}</thead>" if header else ""
     return f'<div class="scroll"><table class="{css}">{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -115,7 +120,7 @@ def _quality_rows(before: dict, after: dict) -> list[str]:
         "share_within_5": "Targets within 5 %",
         "share_within_10": "Targets within 10 %",
     }
-    return [_row([label, (percent(before[key]), "n"), (percent(after[key]), "n")]) for key, label in labels.items()]
+    return [html_row([label, (percent(before[key]), "n"), (percent(after[key]), "n")]) for key, label in labels.items()]
 
 
 def _worst_rows(table: dict) -> list[str]:
@@ -123,7 +128,7 @@ def _worst_rows(table: dict) -> list[str]:
     cells = [("target", number), ("before", number), ("after", number)]
     cells += [("rel_error_before", percent), ("rel_error_after", percent)]
     return [
-        _row([(escape(str(table["name"][j])), "name"), *((show(float(table[key][j])), "n") for key, show in cells)])
+        html_row([(escape(str(table["name"][j])), "name"), *((show(float(table[key][j])), "n") for key, show in cells)])
         for j in order
     ]
 
@@ -137,7 +142,7 @@ def _group_rows(table: dict) -> list[str]:
         return f'<div class="{css}" style="width:{min(100 * share / widest, 100):.1f}%"></div>'
 
     return [
-        _row(
+        html_row(
             [
                 (escape(g["group"]), "name"),
                 (f"{g['targets']:,}", "n"),
@@ -162,9 +167,9 @@ def _weight_rows(before: dict, after: dict) -> list[str]:
         "largest_ratio": ("Largest weight / median weight", number),
         "top_1_percent_share": ("Share of the top 1 % of records", percent),
     }
-    lines = [_row([text, (show(before[key]), "n"), (show(after[key]), "n")]) for key, (text, show) in rows.items()]
+    lines = [html_row([text, (show(before[key]), "n"), (show(after[key]), "n")]) for key, (text, show) in rows.items()]
     change = number(after["largest_change"])
-    return [*lines, _row(["Largest weight ratio after / before", ("", "n"), (change, "n")])]
+    return [*lines, html_row(["Largest weight ratio after / before", ("", "n"), (change, "n")])]
 
 
 def _plain_rows(content: dict) -> list[str]:
@@ -173,7 +178,7 @@ def _plain_rows(content: dict) -> list[str]:
             return "–"
         return escape(f"{value:g}" if isinstance(value, float) else str(value))
 
-    return [_row([escape(str(key)), (show(value), "value")]) for key, value in content.items()]
+    return [html_row([escape(str(key)), (show(value), "value")]) for key, value in content.items()]
 
 
 def render_report(data: ReportData) -> str:
@@ -182,6 +187,7 @@ def render_report(data: ReportData) -> str:
     Needs matplotlib (the extra ``report``).
     """
     from . import report_figures as figures  # matplotlib takes half a second to import
+    from .report_sections import judgement_sections
 
     table = data.table
     before, after = (quality(table[key], table["target"]) for key in ("before", "after"))
@@ -202,19 +208,20 @@ def render_report(data: ReportData) -> str:
     parts.append("<h2>Targets</h2>")
     pair(
         figures.error_figure(table["rel_error_before"], table["rel_error_after"]),
-        _table(["Relative error", *columns], _quality_rows(before, after)),
+        html_table(["Relative error", *columns], _quality_rows(before, after)),
     )
     parts.append(f"<h2>The {min(_WORST, len(table['target']))} worst targets</h2>")
     worst = ["target", "value", "before", "after", "error before", "error after"]
-    parts.append(_table([worst[0], *((text, "n") for text in worst[1:])], _worst_rows(table)))
+    parts.append(html_table([worst[0], *((text, "n") for text in worst[1:])], _worst_rows(table)))
     if "group" in table:
         header = ["group", *((text, "n") for text in ("targets", "mean before", "mean after", "largest after")), ""]
         parts.append("<h2>Errors by group</h2>")
-        parts.append(_table(header, _group_rows(table)))
+        parts.append(html_table(header, _group_rows(table)))
+    parts += judgement_sections(data.judgement, data.holdout)
     parts.append("<h2>Weights</h2>")
     pair(
         figures.weight_figure(data.initial_weights, data.weights),
-        _table(["Weights", *columns], _weight_rows(start, kept)),
+        html_table(["Weights", *columns], _weight_rows(start, kept)),
     )
     if len(data.history["loss"]):
         parts.append("<h2>The run</h2>")
@@ -224,7 +231,7 @@ def render_report(data: ReportData) -> str:
         parts += [f"<li>{escape(line)}</li>" for line in data.findings]
         parts.append("</ul>")
     parts.append("<h2>Options and versions</h2>")
-    pair(_table([], _plain_rows(data.options), "small"), _table([], _plain_rows(data.versions), "small"))
+    pair(html_table([], _plain_rows(data.options), "small"), html_table([], _plain_rows(data.versions), "small"))
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -99,6 +99,10 @@ def active_figure(history: dict, n_records: int) -> str:
     return _figure(draw)
 
 
+def _percent(x, _) -> str:
+    return f"{100 * x:,.10g} %" if 1e-7 <= x < 1e3 else f"{100 * x:.0e} %"
+
+
 def _two_histograms(axes, before, after, bins) -> None:
     for values, label, colour in ((before, "before", BEFORE), (after, "after", AFTER)):
         style = {"bins": bins, "color": colour, "label": f"{label} ({len(values):,})"}
@@ -120,13 +124,32 @@ def error_figure(before: np.ndarray, after: np.ndarray) -> str:
     exponents[1] = max(exponents[1], exponents[0] + 2)
     bins = np.logspace(*exponents, int(8 * (exponents[1] - exponents[0])) + 1)
 
-    def percent(x, _):
-        return f"{100 * x:,.10g} %" if 1e-7 <= x < 1e3 else f"{100 * x:.0e} %"
-
     def draw(axes):
         _two_histograms(axes, *(np.clip(e, bins[0], bins[-1]) for e in errors), bins)
         axes.set(title="Relative errors of the targets", xlabel="|estimate - target| / |target|", ylabel="targets")
-        axes.xaxis.set_major_formatter(FuncFormatter(percent))
+        axes.xaxis.set_major_formatter(FuncFormatter(_percent))
+
+    return _figure(draw)
+
+
+def holdout_figure(initial: np.ndarray, held_out: np.ndarray, fitted: np.ndarray) -> str:
+    """For each error the share of targets that are met at least so well: by three sets of weights."""
+    curves = {"initial weights": (initial, BEFORE), "left out": (held_out, INK), "fitted": (fitted, AFTER)}
+    positive = np.clip(np.concatenate([e[e > 0] for e, _ in curves.values()]), 1e-8, 1e6)
+    low, high = np.quantile(positive, [0.01, 0.99]) if len(positive) else (1e-4, 1.0)
+
+    def draw(axes):
+        for label, (errors, colour) in curves.items():
+            x = np.clip(np.sort(errors), low, high)
+            axes.step(x, np.arange(1, len(x) + 1) / len(x), where="post", color=colour, linewidth=1.7, label=label)
+        axes.set(
+            title="Targets met within an error", xlabel="|estimate - target| / |target|", ylabel="share of targets"
+        )
+        axes.set_xscale("log")
+        axes.set_ylim(0, 1)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(FuncFormatter(_percent))
+        axes.legend()
 
     return _figure(draw)
 

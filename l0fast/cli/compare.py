@@ -15,6 +15,8 @@ from .output import say
 from .results import percent
 
 _SHOWN = 5
+_SILENT = ("json", "diagnostics", "report", "log", "verbose_freq", "checkpoint", "checkpoint_freq", "resume", "id")
+"""Options that do not change a result."""
 
 
 @dataclass
@@ -44,7 +46,7 @@ def compare(options: argparse.Namespace) -> int:
         "weights": compare_weights(*weights),
         "statistics": [weight_statistics(side.weights) for side in sides],
         "quality": [side.record.get("quality", {}).get("after") for side in sides],
-        "options": _differing(*(side.record.get("options", {}) for side in sides)),
+        "options": _differing(*(_options(side.record) for side in sides)),
         "inputs": _differing(*(_digests(side.record) for side in sides)),
         "holdout": [_held_out(side.record) for side in sides],
     }
@@ -145,6 +147,10 @@ def _aligned(first: Side, second: Side) -> tuple[np.ndarray, np.ndarray]:
 def _differing(first: dict, second: dict) -> dict[str, list]:
     """What both have, with different values, by name."""
     return {key: [first[key], second[key]] for key in first if key in second and first[key] != second[key]}
+
+
+def _options(record: dict) -> dict:
+    return {name: value for name, value in record.get("options", {}).items() if name not in _SILENT}
 
 
 def _digests(record: dict) -> dict[str, str]:

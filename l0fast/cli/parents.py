@@ -22,11 +22,9 @@ def read_hierarchy(targets: Targets, options: argparse.Namespace) -> Hierarchy |
             if given:
                 raise InputError(f"{option}: expected a column parent in {options.targets}, there is none")
         return None
-    known = {"totals": {}, "of": {}, "weights": {}}
-    if options.parents:
-        known = _read_parents(options.parents)
+    names, known = _read_parents(options.parents) if options.parents else ([], {"totals": {}, "of": {}, "weights": {}})
     named = {*filter(None, targets.parents), *known["of"].values()}
-    for label in {**known["totals"], **known["of"], **known["weights"]}:
+    for label in names:
         if label not in named:
             raise InputError(f"--parents: {label} in {options.parents} is nobody's parent")
         if label in targets.names and label in known["totals"]:
@@ -44,8 +42,8 @@ def read_hierarchy(targets: Targets, options: argparse.Namespace) -> Hierarchy |
     return hierarchy
 
 
-def _read_parents(path) -> dict[str, dict]:
-    """``name`` and optionally ``value,parent,weight``, where a field may be empty."""
+def _read_parents(path) -> tuple[list[str], dict[str, dict]]:
+    """Names, and what the columns ``value,parent,weight`` say, where a field may be empty."""
     columns = read_columns("--parents", path)
     if "name" not in columns:
         raise InputError(f"--parents: expected a column name, got {', '.join(map(str, columns)) or 'none'} in {path}")
@@ -63,7 +61,7 @@ def _read_parents(path) -> dict[str, dict]:
         return dict(zip(given, values.tolist(), strict=True))
 
     of = {name: str(label) for name, label in filled("parent").items()}
-    return {"totals": numbers("value"), "of": of, "weights": numbers("weight")}
+    return names, {"totals": numbers("value"), "of": of, "weights": numbers("weight")}
 
 
 def _say_inconsistent(rows: list[dict]) -> None:
