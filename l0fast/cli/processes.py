@@ -50,19 +50,23 @@ class CommandProcesses(Processes):
     def run(self, command: Callable[[], int]) -> int:
         """The command's exit code; what goes wrong is said by the first process, for all of them."""
         try:
-            code = int(self.of_first(command()))
+            return int(self.of_first(command()))
         except ProcessLostError as error:
             if self.rank < 2:  # the first may be the lost one
                 print(f"l0fast: error: {error}", file=sys.stderr, flush=True)
             return LOST
-        except (InputError, PeerError, KeyboardInterrupt) as error:
-            if self.is_first and isinstance(error, PeerError):
+        except PeerError as error:
+            if self.is_first:
                 raise InputError(str(error).replace("InputError: ", "", 1)) from None
+            return 2
+        except (InputError, KeyboardInterrupt) as error:
             if self.is_first:
                 raise
-            code = 130 if isinstance(error, KeyboardInterrupt) else 2
-        dist.destroy_process_group()
-        return code
+            return 130 if isinstance(error, KeyboardInterrupt) else 2
+        finally:
+            # gloo's threads must end before the interpreter does, which takes the last reference to the group.
+            self.group = None
+            dist.destroy_process_group()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

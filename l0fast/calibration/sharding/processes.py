@@ -1,6 +1,7 @@
 """What processes say to one another: sums, agreement, contents; every failure by name."""
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import contextmanager
 
@@ -142,7 +143,8 @@ class Processes:
         try:
             collective(*arguments, group=self.group, **options)
         except RuntimeError as error:
-            why = str(error).strip().splitlines()[0]
+            # gloo: "[file:line] What happened. What may have caused it."
+            why = re.sub(r"^\[[^]]*\]\s*", "", str(error).strip().splitlines()[0]).partition(". ")[0]
             raise ProcessLostError(
                 f"process_group: process {self.rank} of {self.size} lost another one, which has ended or not answered "
                 f"in time; {self._checkpoint} ({why})"
