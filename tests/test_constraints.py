@@ -9,6 +9,7 @@ from model_problem import N_RECORDS, make, survey
 from test_budget import problem
 
 from l0fast.calibration import SparseCalibrationWeights
+from l0fast.calibration.constraints import checked_constraints
 
 SHAPES = [
     (20, 300, 0.2, 80),
@@ -63,18 +64,18 @@ def test_total_and_ratio_are_exact(number, way):
 @pytest.mark.parametrize("way", ["dense", "price", "refit"])
 def test_bounds_of_each_record_hold_for_those_kept(way):
     gates, options = WAYS[way]
-    M, y, initial, k, model = case(2, gates)
+    M, y, initial, _, model = case(2, gates)
     generator = np.random.default_rng(1)
-    low, high = initial * generator.uniform(0, 0.9, len(initial)), initial * generator.uniform(1.1, 6, len(initial))
+    low, high = initial * generator.uniform(0.3, 0.9, len(initial)), initial * generator.uniform(1.1, 2, len(initial))
     high[::7] = np.inf
     if way == "refit":
         options = {**options, "target_records": 300}
-    model.fit(M, y, epochs=300, **OPTIONS, **options, bounds=(low, torch.from_numpy(high)), min_weight=0.4)
+    model.fit(M, y, epochs=300, **OPTIONS, **options, bounds=(low, torch.from_numpy(high)), min_weight=0.2)
     weights = returned(model)
     kept = weights > 0
-    assert (weights[kept] >= np.maximum(low, 0.4)[kept]).all() and (weights <= high).all()
+    assert (weights[kept] >= np.maximum(low, 0.2)[kept]).all() and (weights <= high).all()
     assert kept.all() if way == "dense" else 0 < kept.sum() < len(kept)
-    touched = (weights[kept] < np.maximum(low, 0.4)[kept] * 1.0001) | (weights[kept] > high[kept] * 0.9999)
+    touched = (weights[kept] < np.maximum(low, 0.2)[kept] * 1.01) | (weights[kept] > high[kept] * 0.99)
     assert touched.any(), "the bounds were in the way"
 
 
@@ -87,6 +88,22 @@ def test_engine_holds_the_bounds_during_the_run():
     for weights in seen:
         assert (weights.double() >= 0.9).all() and (weights.double() <= 1.2).all()
     assert (seen[-1] == seen[-1].max()).sum() > 10, "many want out"
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1.0, 3e4, 1e30])
+def test_bounds_are_kept_as_parameters_that_cannot_break_them(size):
+    """The nearest parameters within: no rounding of a logarithm or exponential leaves the bounds."""
+    model = SparseCalibrationWeights(20_000)
+    low = size * np.geomspace(0.9, 1.1, 20_000)
+    high = low * (1 + 1e-5)
+    constraints = checked_constraints(model, bounds=(low, high))
+    for theta, bound in ((constraints.low, low), (constraints.high, high)):
+        weights = torch.exp(theta).double().numpy()
+        assert (low <= weights).all() and (weights <= high).all()
+        spacing = 1.2e-7 * (1 + np.abs(np.log(bound)))
+        assert (np.abs(weights / bound - 1) < 2 * spacing).all()
+    open_ = checked_constraints(model, bounds=(0, np.inf))
+    assert (open_.low == -np.inf).all() and (open_.high == np.inf).all()
 
 
 def test_one_weight_is_left_to_choose():

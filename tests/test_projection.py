@@ -121,7 +121,7 @@ def test_few_records_say_what_float32_allows():
     theta = torch.log(torch.tensor([1.5, 1.25]))
     unlimited = torch.full((2,), 1.0)
     with pytest.warns(
-        RuntimeWarning, match=r"mass: float32 weights of 2 records .* come no closer than 2.7500000\d* to 2.7500001"
+        RuntimeWarning, match=r"mass: float32 weights of 2 records .* come no closer than 2\.75000011921 to 2\.7500001"
     ):
         repair_total(theta, torch.arange(2), -unlimited, unlimited, 2.7500001)
     assert abs(float(torch.exp(theta).double().sum()) - 2.7500001) < 1.2e-7 / 2

@@ -18,8 +18,8 @@ from .initial import FROZEN
 from .state import RunState
 
 HEADROOM = 1.1
-"""Where records have to be opened or exchanged, what their bounds then allow beyond the mass: at 1 every weight would be
-at its bound, and nothing be left to meet the targets with."""
+"""Where records have to be opened or exchanged, their bounds then allow so many times the mass: at 1 every weight would
+be at its bound, and nothing be left to meet the targets with."""
 CLOSE = 1e-12
 """Sums in float64 agree within this share."""
 
@@ -36,7 +36,7 @@ def project(model, constraints: WeightConstraints, budget: RecordBudget | None =
     gates = torch.where(gates > 0, gates, 1.0)[records].double()  # a record that was opened has its weight as it is
     limits = constraints.of(records)
     low, high = (torch.exp(x).double() for x in (limits.low, limits.high))
-    weights = _scaled(torch.exp(model.log_weight.detach()[records].double()) * gates, low, high, limits.total)
+    weights = scaled(torch.exp(model.log_weight.detach()[records].double()) * gates, low, high, limits.total)
     before = model.log_weight.detach().clone(), model.log_alpha.detach().clone()
     with torch.no_grad():
         log_weight = torch.log(weights).to(model.log_weight.dtype)
@@ -142,7 +142,7 @@ def _fixed_gates(model) -> tuple[Tensor, Tensor]:
     return log_alpha > model.LOG_ALPHA_BOUND, log_alpha < -model.LOG_ALPHA_BOUND
 
 
-def _scaled(weights: Tensor, low: Tensor, high: Tensor, total: float | None) -> Tensor:
+def scaled(weights: Tensor, low: Tensor, high: Tensor, total: float | None) -> Tensor:
     """clip(c weights, low, high) float64 [k] with the sum wanted; c = 1 without one. weights are above 0."""
 
     def clipped(c: float) -> Tensor:
