@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from .float_total import neighbour
 from .initial import FROZEN
 from .objective import finite_vector
 
@@ -100,7 +101,7 @@ def checked_constraints(
     if model.use_gates and float(ops.hard_concrete(torch.tensor([FROZEN]), **model._gate_options())) != 1:
         raise ValueError(f"{names[0]}: expected gates that can be fully open, got beta={model.beta}, zeta={model.zeta}")
     total = _total(model) if mass == "conserve" else None
-    low, high = (x.to(model.log_weight.device) for x in _limits(model, bounds, min_weight, max_weight_ratio))
+    low, high = _limits(model, bounds, min_weight, max_weight_ratio)
     if total is not None:
         _check_reach(model, low, high, total, target_records, model.log_alpha if log_alpha is None else log_alpha)
     return WeightConstraints(low, high, total, anchors)
@@ -143,7 +144,7 @@ def _limits(model, bounds, min_weight, max_weight_ratio) -> tuple[Tensor, Tensor
         i = bad[0]
         why = f"a smallest weight of {low[i]:.10g} and a largest of {high[i]:.10g} at record {i}"
         raise ValueError(f"bounds: expected low <= high, got {why} ({len(bad):,} such records)")
-    thetas = [_inside(torch.from_numpy(x), model.log_weight, up) for x, up in ((low, True), (high, False))]
+    thetas = [_inside(torch.from_numpy(x), model.log_weight.detach(), up) for x, up in ((low, True), (high, False))]
     if (bad := (thetas[0] > thetas[1]).nonzero()).numel():
         i = int(bad[0])
         raise ValueError(
@@ -172,17 +173,13 @@ def _bounds(bounds, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _inside(bounds: Tensor, like: Tensor, up: bool) -> Tensor:
     """The smallest (up) or largest parameter whose exponential is not below (above) the bound."""
-    theta = torch.log(bounds).to(like.dtype)
-    inward, outward = (
-        torch.full_like(theta, math.inf if up else -math.inf),
-        theta.new_tensor(-math.inf if up else math.inf),
-    )
-    limits = bounds.to(like.device)
-    theta, inward = torch.nextafter(theta, outward.expand_as(theta)).to(like.device), inward.to(like.device)
-    for _ in range(16):  # within a rounding or two of the bound already
+    theta, limits = torch.log(bounds).to(like), bounds.to(like.device)
+    inward, outward = (torch.full_like(theta, sign * math.inf) for sign in ((1, -1) if up else (-1, 1)))
+    theta = torch.nextafter(theta, outward)
+    for _ in range(8):  # within a rounding or two of the bound already
         weights = torch.exp(theta).double()
         beyond = weights < limits if up else weights > limits
-        theta = torch.where(beyond, torch.nextafter(theta, inward), theta)
+        theta = torch.where(beyond, neighbour(theta, inward, up), theta)
     return theta
 
 

@@ -50,7 +50,7 @@ def _missing(log_weight: Tensor, records: Tensor, total: float) -> float:
     return total - float(weights.sum())
 
 
-def _neighbour(theta: Tensor, limit: Tensor, up: bool) -> Tensor:
+def neighbour(theta: Tensor, limit: Tensor, up: bool) -> Tensor:
     """The parameter of the next larger (up) or smaller weight, not beyond limit."""
     end = torch.full_like(theta, torch.inf if up else -torch.inf)
     # Near 0 parameters lie closer than weights: there it is the weight that takes the step.
@@ -62,7 +62,7 @@ def _neighbour(theta: Tensor, limit: Tensor, up: bool) -> Tensor:
 
 def _one_step_each(theta: Tensor, low: Tensor, high: Tensor, missing: float) -> Tensor:
     """Steps in the direction of what is missing, from large to small, each taken if it still fits."""
-    moved = _neighbour(theta, high if missing > 0 else low, missing > 0)
+    moved = neighbour(theta, high if missing > 0 else low, missing > 0)
     steps = (torch.exp(moved).double() - torch.exp(theta).double()).abs().cpu().numpy()
     order = np.argsort(-steps, kind="stable")
     order = order[steps[order] > 0]
@@ -94,7 +94,7 @@ def _two_records(theta: Tensor, low: Tensor, high: Tensor, missing: float) -> Te
     for up, limit in ((True, high[few]), (False, low[few])):
         here = theta[few]
         for _ in range(STEPS):
-            here = _neighbour(here, limit, up)
+            here = neighbour(here, limit, up)
             levels.append(here)
     levels = torch.stack(levels, dim=1)  # [few, 1 + 2 STEPS]
     weights = torch.exp(levels).double().cpu().numpy()

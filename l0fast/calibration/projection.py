@@ -17,6 +17,9 @@ from .float_total import repair_total
 from .initial import FROZEN
 from .state import RunState
 
+HEADROOM = 1.1
+"""Where records have to be opened or exchanged, their bounds then allow so many times the mass: at 1 every weight would
+be at its bound, and nothing be left to meet the targets with."""
 CLOSE = 1e-12
 """Sums in float64 agree within this share."""
 
@@ -33,7 +36,7 @@ def project(model, constraints: WeightConstraints, budget: RecordBudget | None =
     gates = torch.where(gates > 0, gates, 1.0)[records].double()  # a record that was opened has its weight as it is
     limits = constraints.of(records)
     low, high = (torch.exp(x).double() for x in (limits.low, limits.high))
-    weights = _scaled(torch.exp(model.log_weight.detach()[records].double()) * gates, low, high, limits.total)
+    weights = scaled(torch.exp(model.log_weight.detach()[records].double()) * gates, low, high, limits.total)
     before = model.log_weight.detach().clone(), model.log_alpha.detach().clone()
     with torch.no_grad():
         log_weight = torch.log(weights).to(model.log_weight.dtype)
@@ -60,12 +63,12 @@ def records_to_use(model, constraints: WeightConstraints, budget: RecordBudget |
     if not model.use_gates:
         return torch.ones_like(model.log_weight, dtype=torch.bool)
     used = model.get_deterministic_gates().detach() > 0
-    if constraints.total is None or _carries(used, constraints):
+    if constraints.total is None or not any(_shortfalls(used, constraints)):
         return used
     carrying = (
         _fixed_count(model, used, constraints, budget.target) if budget else _free_count(model, used, constraints)
     )
-    if not _carries(carrying, constraints):
+    if any(_shortfalls(carrying, constraints)):
         raise ValueError(
             f"mass: the bounds of no {'' if budget is None else f'{budget.target:,} '}records were found to allow a "
             f"total of {constraints.total:.10g}; wider bounds, or other gates, may"
@@ -81,9 +84,12 @@ def records_to_use(model, constraints: WeightConstraints, budget: RecordBudget |
     return carrying
 
 
-def _carries(used: Tensor, constraints: WeightConstraints) -> bool:
+def _shortfalls(used: Tensor, constraints: WeightConstraints) -> tuple[float, float]:
+    """By how much the upper bounds fall short of the mass, and the lower ones exceed it, with HEADROOM; 0 if not."""
     low, high = (float(torch.exp(x[used]).double().sum()) for x in (constraints.low, constraints.high))
-    return low <= constraints.total * (1 + CLOSE) and high >= constraints.total * (1 - CLOSE)
+    missing = HEADROOM * constraints.total - high if high < constraints.total * (1 - CLOSE) else 0.0
+    surplus = low - constraints.total / HEADROOM if low > constraints.total * (1 + CLOSE) else 0.0
+    return missing, surplus
 
 
 def _free_count(model, used: Tensor, constraints: WeightConstraints) -> Tensor:
@@ -93,16 +99,13 @@ def _free_count(model, used: Tensor, constraints: WeightConstraints) -> Tensor:
     order = most_probable(model.log_alpha.detach(), model.n_features)
     low, high = (torch.exp(x).double() for x in (constraints.low, constraints.high))
     candidates = order[~(used | never)[order]]
-    missing = constraints.total * (1 - CLOSE) - high[used].sum()
-    if missing > 0 and len(candidates):
-        count = int((high[candidates].cumsum(0) < missing).sum()) + 1
-        used[candidates[:count]] = True
+    missing, surplus = _shortfalls(used, constraints)
+    if missing > 0:
+        used[candidates[: int((high[candidates].cumsum(0) < missing).sum()) + 1]] = True
     candidates = order.flip(0)
     candidates = candidates[(used & ~always)[candidates]]
-    surplus = low[used].sum() - constraints.total * (1 + CLOSE)
-    if surplus > 0 and len(candidates):
-        count = int((low[candidates].cumsum(0) < surplus).sum()) + 1
-        used[candidates[:count]] = False
+    if surplus > 0:
+        used[candidates[: int((low[candidates].cumsum(0) < surplus).sum()) + 1]] = False
     return used
 
 
@@ -113,10 +116,9 @@ def _fixed_count(model, used: Tensor, constraints: WeightConstraints, count: int
         used = torch.zeros_like(used)
         used[most_probable(model.log_alpha.detach(), count)] = True
     low, high = (torch.exp(x).double() for x in (constraints.low, constraints.high))
-    missing = constraints.total * (1 - CLOSE) - high[used].sum()
-    used = _exchange(used, high, used & ~always, ~used & ~never, float(missing))
-    surplus = low[used].sum() - constraints.total * (1 + CLOSE)
-    return _exchange(used, -low, used & ~always, ~used & ~never, float(surplus))
+    missing, surplus = _shortfalls(used, constraints)
+    used = _exchange(used, high, used & ~always, ~used & ~never, missing)
+    return _exchange(used, -low, used & ~always, ~used & ~never, surplus)
 
 
 def _exchange(used: Tensor, size: Tensor, out: Tensor, into: Tensor, missing: float) -> Tensor:
@@ -140,7 +142,7 @@ def _fixed_gates(model) -> tuple[Tensor, Tensor]:
     return log_alpha > model.LOG_ALPHA_BOUND, log_alpha < -model.LOG_ALPHA_BOUND
 
 
-def _scaled(weights: Tensor, low: Tensor, high: Tensor, total: float | None) -> Tensor:
+def scaled(weights: Tensor, low: Tensor, high: Tensor, total: float | None) -> Tensor:
     """clip(c weights, low, high) float64 [k] with the sum wanted; c = 1 without one. weights are above 0."""
 
     def clipped(c: float) -> Tensor:

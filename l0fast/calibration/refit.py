@@ -15,7 +15,7 @@ from .mass_row import with_mass_row
 from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import Reporter
-from .projection import project, records_to_use
+from .projection import project, records_to_use, scaled
 from .sharding.group import Alone, ShardGroup
 from .state import RunState
 from .trainer import group_epochs
@@ -74,11 +74,9 @@ def refit_weights(
     limits, best = constraints.of(support), torch.log(weights[support])
     if limits.projects:
         best = torch.minimum(torch.maximum(best, limits.low), limits.high)
-    problem = (matrix.columns(support) if len(support) else _no_columns(matrix), objective)
-    if limits.total is not None:
-        problem = with_mass_row(*problem, limits.total)
+    compact = matrix.columns(support) if len(support) else _no_columns(matrix)
     try:
-        for _, log_weight in _stages(best, *problem, options, group, limits):
+        for _, log_weight in _stages(best, compact, objective, options, group, limits):
             best = log_weight
     except KeyboardInterrupt:
         _write_back(model, support, best, constraints)
@@ -103,22 +101,45 @@ def _stages(
     dense = _Dense(log_weight.clone(), torch.zeros_like(log_weight))
     # The seed is never drawn from: without gates there is no noise. One of its own leaves the generators alone.
     run = dense._run = RunState.new(torch.zeros(1, dtype=torch.int64, device=log_weight.device), dense._trained())
-    problem = (matrix, objective, options.lambda_l2, limits.anchor, group)
-    least = loss_of(log_weight, *problem)
-    yield least, log_weight
+    running, aim = (matrix, objective) if limits.total is None else with_mass_row(matrix, objective, limits.total)
+
+    def exact() -> tuple[float, Tensor]:
+        """What would be returned, and its loss."""
+        here = _with_total(dense.log_weight, limits)
+        return loss_of(here, matrix, objective, options.lambda_l2, limits.anchor, group), here
+
+    least, best = exact()
+    yield least, best
     for stage in range(STAGES):
         first, last = (options.epochs * k // STAGES for k in (stage, stage + 1))
         lr = options.lr * (1 + math.cos(math.pi * stage / STAGES)) / 2
         part = replace(options, epochs=last - first, lr=lr, verbose=False, callback=None, checkpoint=None)
 
-        def epochs(count: int, part=part):
-            return group_epochs(group, dense, run, matrix, objective, part, count, limits)
+        def epochs(count: int, part=part, aim=aim):
+            return group_epochs(group, dense, run, running, aim, part, count, limits)
 
         run_chunks(run, part, epochs, Reporter(dense, part), "a refit with a smaller lr", group=group)
-        loss = loss_of(dense.log_weight, *problem)
+        loss, here = exact()
         if loss < least:
             least = loss
-            yield loss, dense.log_weight.clone()
+            yield loss, here
+        if limits.total is not None:
+            aim = _shifted(aim, limits.total - float(torch.exp(dense.log_weight.double()).sum()))
+
+
+def _with_total(log_weight: Tensor, limits: WeightConstraints) -> Tensor:
+    """A copy whose weights have the total, where there is one."""
+    if limits.total is None:
+        return log_weight.clone()
+    low, high = (torch.exp(x).double() for x in (limits.low, limits.high))
+    return torch.log(scaled(torch.exp(log_weight.double()), low, high, limits.total)).to(log_weight.dtype)
+
+
+def _shifted(aim: Objective, missing: float) -> Objective:
+    """The mass row asks for as much more as it missed: the method of multipliers, so that a soft target ends met."""
+    targets = aim.targets.clone()
+    targets[-1] += missing
+    return replace(aim, targets=targets)
 
 
 def loss_of(
