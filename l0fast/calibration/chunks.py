@@ -12,6 +12,7 @@ import numpy as np
 
 from .progress import Reporter
 from .state import RunState
+from .stopping import CHECK_EVERY
 
 CHUNK_SECONDS = 0.4
 """A chunk of epochs aims at this: a call checks the matrix and makes one forward pass more than it has epochs, so it
@@ -74,6 +75,7 @@ def run_chunks(
     advice: str,
     save: Callable[[], None] | None = None,
     steer: Callable[[], None] | None = None,
+    ended: Callable[[], bool] | None = None,
 ) -> None:
     """Runs options.epochs epochs.
 
@@ -83,16 +85,21 @@ def run_chunks(
         advice: what may help when the loss leaves the finite numbers.
         save: writes a checkpoint, or None.
         steer: called whenever a multiple of STEER_EVERY epochs is done, to set the price of the next ones; or None.
+        ended: called at the start and after each chunk, none of which goes beyond a multiple of CHECK_EVERY: whether to
+            stop there; or None.
 
     Raises:
         FloatingPointError, KeyboardInterrupt: as SparseCalibrationWeights.fit.
     """
     last, chunk = run.epoch + options.epochs, 1
     with _held_interrupt(run) as interrupted, reporter:
-        while run.epoch < last and not interrupted():
+        run.stopped = ended is not None and ended()
+        while run.epoch < last and not run.stopped and not interrupted():
             left = options.next_stop(run.epoch, last) - run.epoch
             if steer is not None:
                 left = min(left, STEER_EVERY - run.epoch % STEER_EVERY)
+            if ended is not None:
+                left = min(left, CHECK_EVERY - run.epoch % CHECK_EVERY)
             count = left if 2 * left < 3 * chunk else chunk  # no short call at the end
             began = time.perf_counter()
             metrics = epochs(count)
@@ -107,8 +114,10 @@ def run_chunks(
             chunk = max(1, min(CHUNK_GROWTH * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
             if steer is not None and run.epoch % STEER_EVERY == 0:
                 steer()
-            reporter.after(finished, run.epoch == last)
-            due = run.epoch % options.checkpoint_freq == 0 or run.epoch == last or interrupted()
+            run.stopped = ended is not None and ended()
+            over = run.stopped or run.epoch == last
+            reporter.after(finished, over)
+            due = run.epoch % options.checkpoint_freq == 0 or over or interrupted()
             if save is not None and due:
                 save()
 

@@ -15,6 +15,7 @@ from .initial import check_gate_options, initial_log_alpha, initial_log_weight
 from .objective import build_objective
 from .refit import check_refit, refit_weights
 from .runs import RunMethods
+from .stopping import checked_stopping
 from .trainer import train
 
 
@@ -162,6 +163,8 @@ class SparseCalibrationWeights(RunMethods, GatedModel):
         exact: bool = False,
         lambda_share: float | None = None,
         refit: bool = False,
+        tol: float | None = None,
+        patience: int | None = None,
     ) -> "SparseCalibrationWeights":
         """Fits the weights with Adam, whole epochs at a time in compiled code.
 
@@ -200,6 +203,11 @@ class SparseCalibrationWeights(RunMethods, GatedModel):
                 for a sample and for the whole.
             refit: :meth:`refit` the weights afterwards, with these epochs, lr, lambda_l2 and loss. A checkpoint stays
                 that of the run before it.
+            tol: end the run early, when ``patience`` epochs have not lowered the objective of the weights without noise
+                (:mod:`l0fast.calibration.stopping`) by more than this share of it, in [0, 1); 1e-3 is a start. None
+                runs all epochs. :attr:`stopped` tells. Such a run stays ended when resumed with the same two; without
+                tol or with more patience it goes on.
+            patience: epochs, at least 1 (looked at every 10th); None for 50.
 
         Returns:
             The model itself.
@@ -217,6 +225,7 @@ class SparseCalibrationWeights(RunMethods, GatedModel):
             *(callback, resume, checkpoint, checkpoint_freq),
         )
         budget = checked_budget(self, target_records, exact)
+        stopping = checked_stopping(tol, patience, target_records)
         check_refit(self, refit)
         matrix = self.pack(M, fitting=True)
         objective = build_objective(
@@ -230,7 +239,7 @@ class SparseCalibrationWeights(RunMethods, GatedModel):
             loss_cap=loss_cap,
             device=self.log_weight.device,
         )
-        train(self, M, matrix, objective, options, budget)
+        train(self, M, matrix, objective, options, budget, stopping)
         if refit:
             refit_weights(self, matrix, objective, options)
         return self

@@ -10,6 +10,11 @@ from .refit import check_refit, refit_weights
 class RunMethods:
     """Methods of SparseCalibrationWeights."""
 
+    @property
+    def stopped(self) -> bool:
+        """Whether ``tol`` and ``patience`` ended the last :meth:`fit`, at :attr:`epoch`."""
+        return self._run is not None and self._run.stopped
+
     def refit(
         self, M, y, epochs: int = 300, lr: float = 0.1, lambda_l2: float = 0.0, loss_type: str = "mse", **loss_options
     ):

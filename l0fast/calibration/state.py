@@ -30,6 +30,12 @@ class RunState:
     unsettled: tuple[Tensor, Tensor] | None = None
     """Indices int64 [m] and log_alpha [m] of the gates that a record budget moved at the end: a resumed run takes
     them back, so that it goes on as if it had never stopped."""
+    least_objective: float | None = None
+    """Deterministic objective when it last fell by enough, for early stopping; None while nobody watches it."""
+    least_epoch: int = 0
+    """Epochs done then."""
+    stopped: bool = False
+    """Whether early stopping ended the run."""
     refitted: bool = False
     """Whether the weights were refitted since; such a run has ended."""
     signature: dict | None = None

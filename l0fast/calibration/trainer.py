@@ -13,10 +13,17 @@ from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import CalibrationReporter
 from .state import MOMENTS, RunState, check_parameters
+from .stopping import EarlyStopping, deterministic_objective
 
 
 def train(
-    model, M, matrix: PackedMatrix, objective: Objective, options: FitOptions, budget: RecordBudget | None = None
+    model,
+    M,
+    matrix: PackedMatrix,
+    objective: Objective,
+    options: FitOptions,
+    budget: RecordBudget | None = None,
+    stopping: EarlyStopping | None = None,
 ) -> None:
     """Runs options.epochs epochs on the model's parameters; see SparseCalibrationWeights.fit."""
     check_parameters(log_weight=model.log_weight, log_alpha=model.log_alpha)
@@ -29,6 +36,8 @@ def train(
         unsettle(model, run)
     else:
         run = _start_run(model)
+    if stopping is None or run.signature != signature:
+        run.least_objective = None  # nobody watched, or it was another objective
     run.signature = signature
     if budget is None:
         run.lambda_l0, run.log_multiplier = options.lambda_l0, None
@@ -42,9 +51,15 @@ def train(
         return engine_epochs(model, run, matrix, objective, options, count)
 
     save = None if options.checkpoint is None else lambda: checkpoints.save(model, options.checkpoint)
-    reporter = CalibrationReporter(model, options, M if by_hand else matrix, objective)
+    seen = M if by_hand else matrix
+    reporter = CalibrationReporter(model, options, seen, objective)
+
+    def without_noise() -> float:
+        return deterministic_objective(model, seen, objective, run.lambda_l0, options.lambda_l2)
+
+    ended = None if stopping is None else lambda: stopping.ends(run, without_noise)
     steer = None if budget is None else lambda: budget.steer(model, run, options.lr)
-    run_chunks(run, options, epochs, reporter, "a smaller lr or other target_scales", save, steer)
+    run_chunks(run, options, epochs, reporter, "a smaller lr or other target_scales", save, steer, ended)
     if budget is not None:
         budget.settle(model, run)
         if save is not None:

@@ -32,6 +32,8 @@ def calibrate(options: argparse.Namespace) -> int:
         log = output.TargetLog(options.log, problem.targets.names, problem.targets.values, achievable, kept)
     fit(run, problem, options, log)
     _say_budget(run, options)
+    if run.model.stopped:
+        say(f"stopped at epoch {run.model.epoch:,} of {options.epochs:,}: the objective has ceased to fall (--tol)")
     if options.refit is not None:
         refit(run, problem, options)
 

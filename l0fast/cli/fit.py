@@ -99,6 +99,8 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
             resume=options.resume,
             checkpoint=options.checkpoint,
             checkpoint_freq=options.checkpoint_freq,
+            tol=options.tol,
+            patience=options.patience,
         )
     except (ValueError, TypeError, FloatingPointError) as error:
         raise InputError(str(error)) from None

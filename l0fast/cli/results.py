@@ -55,7 +55,7 @@ def record(options, outputs, problem: Problem, run: Run, weights, rows, findings
         "outputs": {option.lstrip("-"): str(path) for option, path in outputs.items() if path},
         "problem": {"targets": n_targets, "records": n_records, "nonzeros": int(problem.matrix.nnz)},
         "options": plain_options(options),
-        "epochs": {"total": run.model.epoch, "this_process": run.epochs},
+        "epochs": {"total": run.model.epoch, "this_process": run.epochs, "stopped": run.model.stopped},
         "seconds": {key: round(value, 4) for key, value in timings.items()},
         "peak_memory_bytes": _peak_memory(),
         "quality": {"before": quality(rows["before"], rows["target"]), "after": after},
