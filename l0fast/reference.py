@@ -281,3 +281,86 @@ def calibration_epochs_(
         adam.step()
         metrics[k, 1], metrics[k, 2], metrics[k, 3] = penalty.detach(), squares.detach(), open_gates
     return metrics
+
+
+@torch.no_grad()
+def calibration_step_(
+    log_weight: Tensor,
+    log_alpha: Tensor,
+    weight_exp_avg: Tensor,
+    weight_exp_avg_sq: Tensor,
+    alpha_exp_avg: Tensor,
+    alpha_exp_avg_sq: Tensor,
+    gate: Tensor,
+    indptr: Tensor,
+    rows: Tensor,
+    values: Tensor,
+    n_targets: int,
+    slopes: Tensor | None,
+    anchor: Tensor | None,
+    low: Tensor | None,
+    high: Tensor | None,
+    seed: Tensor,
+    *,
+    epoch: int = 0,
+    first_index: int = 0,
+    link: int = c.LINK_EXP,
+    gates: bool = True,
+    temperature: float = c.BETA,
+    gamma: float = c.GAMMA,
+    zeta: float = c.ZETA,
+    bound: float = c.LOG_ALPHA_BOUND,
+    lambda_l0: float = 0.0,
+    lambda_l2: float = 0.0,
+    lambda_l1: float = 0.0,
+    lr: float = 0.01,
+) -> tuple[Tensor, Tensor]:
+    shape = {"temperature": temperature, "gamma": gamma, "zeta": zeta, "bound": bound}
+    matrix = (indptr, rows, values, n_targets)
+    sums = torch.zeros(3, dtype=torch.float64, device=log_weight.device)
+    if slopes is not None:
+        parameters = [tensor.detach().requires_grad_() for tensor in (log_weight, log_alpha)]  # share memory
+        moments = [(weight_exp_avg, weight_exp_avg_sq), (alpha_exp_avg, alpha_exp_avg_sq)]
+        with torch.enable_grad():
+            noise = {"stream": epoch, "first_index": first_index}
+            totals, penalty = gated_totals(*parameters, *matrix, seed, link=link, gates=gates, **noise, **shape)
+            ratio = linked(parameters[0], link) / (1 if anchor is None else anchor)
+            squares = (ratio**2).sum() if lambda_l2 else ratio.new_zeros(())
+            # slopes are dloss/dtotals: this has the gradient of the loss, whatever the loss is.
+            ((totals.double() * slopes).sum() + lambda_l0 * penalty + lambda_l2 * squares).backward()
+        sums[0], sums[1] = penalty.detach(), squares.detach()
+        adam_step(parameters, moments, epoch, lr)
+        restrict_(log_weight, weight_exp_avg_sq, low, high, epoch, lambda_l1, lr)
+        epoch += 1
+    noise = {"stream": epoch, "first_index": first_index}
+    gate.copy_(hard_concrete(log_alpha, seed, **noise, **shape) if gates else torch.ones_like(log_alpha))
+    totals = column_totals((linked(log_weight, link) * gate).double(), indptr, rows, values.double(), n_targets)
+    sums[2] = gate.count_nonzero()
+    return totals, sums
+
+
+def adam_step(parameters: list[Tensor], moments: list[tuple[Tensor, Tensor]], epoch: int, lr: float) -> None:
+    """torch.optim.Adam's step number epoch + 1 from the parameters' gradients; the moments are updated in place."""
+    adam = torch.optim.Adam(parameters, lr=lr, betas=(c.ADAM_BETA1, c.ADAM_BETA2), eps=c.ADAM_EPSILON)
+    for parameter, (first, second) in zip(parameters, moments, strict=True):
+        adam.state[parameter] = {"step": torch.tensor(float(epoch)), "exp_avg": first, "exp_avg_sq": second}
+    adam.step()
+
+
+def restrict_(
+    log_weight: Tensor,
+    second: Tensor,
+    low: Tensor | None,
+    high: Tensor | None,
+    epoch: int,
+    lambda_l1: float,
+    lr: float,
+) -> None:
+    """What follows Adam's step: shrinkage by lambda_l1 in Adam's own metric, then the bounds. Twin of math/adam.h."""
+    if lambda_l1:
+        scale = (second / (1 - c.ADAM_BETA2 ** (epoch + 1))).sqrt() + c.ADAM_EPSILON
+        log_weight.copy_(log_weight.sign() * (log_weight.abs() - lr * lambda_l1 / scale).clamp(min=0))
+    if low is not None:
+        log_weight.copy_(torch.maximum(log_weight, low))
+    if high is not None:
+        log_weight.copy_(torch.minimum(log_weight, high))

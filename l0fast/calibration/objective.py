@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import constants as c
+from .. import reference
 
 LOSS_TYPES = ("mse", "relative", "relative_epsilon", "capped_mape")
 
@@ -26,6 +27,16 @@ class Objective:
     tolerances: Tensor | None
     groups: np.ndarray | None
     """Codes 0..n_groups-1 of the targets' groups, or None."""
+
+    def evaluate(self, totals: Tensor) -> tuple[Tensor, Tensor]:
+        """The data loss of totals [n_targets] and its slopes dloss/dtotals [n_targets], both float64."""
+        with torch.enable_grad():
+            totals = totals.detach().double().requires_grad_()
+            loss = reference.data_loss(
+                *(totals, self.targets, self.scales, self.omega, self.tolerances, self.rho, self.cap),
+            )
+            (slopes,) = torch.autograd.grad(loss, totals)
+        return loss.detach(), slopes
 
     def sha256(self) -> dict[str, str]:
         """A hash of each part under the name of the argument that decides it, for a checkpoint's signature."""

@@ -3,6 +3,7 @@
 from ._common import check_gate_options
 from .batch_gates import batch_gates
 from .calibration_epochs import calibration_epochs_
+from .calibration_step import calibration_step_
 from .gated_totals import gated_totals
 from .gated_weight import check_gated_weight, gated_weight
 from .hard_concrete import hard_concrete
@@ -12,6 +13,7 @@ from .l0_penalty import l0_penalty
 __all__ = [
     "batch_gates",
     "calibration_epochs_",
+    "calibration_step_",
     "check_gate_options",
     "check_gated_weight",
     "gated_totals",
