@@ -26,6 +26,9 @@ STEER_EVERY = 10
 """Epochs between two looks at a record budget: about Adam's memory of a gradient, and a fixed number, so that a run
 split into chunks sees the same prices as one run."""
 
+SCHEDULE_EVERY = 10
+"""Epochs in which a schedule leaves step, temperature and price as they are; fixed, for the same reason."""
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -40,6 +43,8 @@ class FitOptions:
     resume: bool
     checkpoint: str | None
     checkpoint_freq: int
+    temperature: float | None = None
+    """Of the gates while they are drawn; None for the model's own."""
 
     def __post_init__(self):
         for name in ("lambda_l0", "lambda_l2", "lr"):
@@ -56,6 +61,11 @@ class FitOptions:
             raise ValueError(f'verbose: expected True, False or "bar", got {self.verbose!r}')
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback: expected a function of (epoch, metrics), got {type(self.callback).__name__}")
+
+    def engine(self, model) -> dict:
+        """Keyword arguments of ops.calibration_epochs_ and ops.calibration_step_ that say what a gate is."""
+        engine = model._engine_options()
+        return engine if self.temperature is None else {**engine, "temperature": self.temperature}
 
     def next_stop(self, epoch: int, last: int) -> int:
         """The next epoch at which somebody wants to look. Counted in the whole run: round numbers stay."""
@@ -76,6 +86,7 @@ def run_chunks(
     save: Callable[[], None] | None = None,
     steer: Callable[[], None] | None = None,
     ended: Callable[[], bool] | None = None,
+    scheduled: bool = False,
 ) -> None:
     """Runs options.epochs epochs.
 
@@ -87,6 +98,7 @@ def run_chunks(
         steer: called whenever a multiple of STEER_EVERY epochs is done, to set the price of the next ones; or None.
         ended: called at the start and after each chunk, none of which goes beyond a multiple of CHECK_EVERY: whether to
             stop there; or None.
+        scheduled: no call of ``epochs`` shall go beyond a multiple of SCHEDULE_EVERY epochs.
 
     Raises:
         FloatingPointError, KeyboardInterrupt: as SparseCalibrationWeights.fit.
@@ -98,6 +110,8 @@ def run_chunks(
             left = options.next_stop(run.epoch, last) - run.epoch
             if steer is not None:
                 left = min(left, STEER_EVERY - run.epoch % STEER_EVERY)
+            if scheduled:
+                left = min(left, SCHEDULE_EVERY - run.epoch % SCHEDULE_EVERY)
             if ended is not None:
                 left = min(left, CHECK_EVERY - run.epoch % CHECK_EVERY)
             count = left if 2 * left < 3 * chunk else chunk  # no short call at the end

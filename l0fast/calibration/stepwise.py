@@ -45,7 +45,7 @@ def step_epochs(
             lambda_l0=run.lambda_l0,
             lambda_l2=options.lambda_l2,
             lr=options.lr,
-            **model._engine_options(),
+            **options.engine(model),
         )
         both = torch.cat([totals, sums])
         return both if together is None else together(both)

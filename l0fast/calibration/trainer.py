@@ -12,6 +12,7 @@ from .gated_model import GatedModel
 from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import CalibrationReporter
+from .schedule import Schedule
 from .state import MOMENTS, RunState, check_parameters
 from .stopping import EarlyStopping, deterministic_objective
 
@@ -24,10 +25,11 @@ def train(
     options: FitOptions,
     budget: RecordBudget | None = None,
     stopping: EarlyStopping | None = None,
+    schedule: Schedule | None = None,
 ) -> None:
     """Runs options.epochs epochs on the model's parameters; see SparseCalibrationWeights.fit."""
     check_parameters(log_weight=model.log_weight, log_alpha=model.log_alpha)
-    signature = _signature(matrix, objective, options, budget)
+    signature = _signature(matrix, objective, options, budget, schedule)
     run = model._run if options.resume else None
     if run is not None:
         checkpoints.compare_signatures(run, signature)
@@ -46,20 +48,23 @@ def train(
     by_hand = model._by_hand()
 
     def epochs(count: int) -> np.ndarray:
+        now = options if schedule is None else schedule.options(model, run, options)
         if by_hand:
-            return hooks.epochs(model, run, M, objective, options, count)
-        return engine_epochs(model, run, matrix, objective, options, count)
+            return hooks.epochs(model, run, M, objective, now, count)
+        return engine_epochs(model, run, matrix, objective, now, count)
 
     save = None if options.checkpoint is None else lambda: checkpoints.save(model, options.checkpoint)
     seen = M if by_hand else matrix
     reporter = CalibrationReporter(model, options, seen, objective)
 
     def without_noise() -> float:
-        return deterministic_objective(model, seen, objective, run.lambda_l0, options.lambda_l2)
+        return deterministic_objective(model, seen, objective, options.lambda_l0, options.lambda_l2)
 
     ended = None if stopping is None else lambda: stopping.ends(run, without_noise)
     steer = None if budget is None else lambda: budget.steer(model, run, options.lr)
-    run_chunks(run, options, epochs, reporter, "a smaller lr or other target_scales", save, steer, ended)
+    run_chunks(
+        run, options, epochs, reporter, "a smaller lr or other target_scales", save, steer, ended, schedule is not None
+    )
     if budget is not None:
         budget.settle(model, run)
         if save is not None:
@@ -94,15 +99,22 @@ def engine_epochs(
         lambda_l0=run.lambda_l0,
         lambda_l2=options.lambda_l2,
         lr=options.lr,
-        **model._engine_options(),
+        **options.engine(model),
     )
     return metrics.cpu().numpy()
 
 
-def _signature(matrix: PackedMatrix, objective: Objective, options: FitOptions, budget: RecordBudget | None) -> dict:
+def _signature(
+    matrix: PackedMatrix,
+    objective: Objective,
+    options: FitOptions,
+    budget: RecordBudget | None,
+    schedule: Schedule | None,
+) -> dict:
     """What a resumed run must have in common with its checkpoint, by the name that fit gives it."""
     fitted = {name: getattr(options, name) for name in ("lambda_l0", "lambda_l2", "lr", "loss_type")}
     target = None if budget is None else budget.target
     if budget is not None:
         fitted["lambda_l0"] = None  # the budget sets it
+    fitted["schedule"] = None if schedule is None else schedule.name  # None: also in files from before there were any
     return {"M": matrix.sha256(), **objective.sha256(), "target_records": target, **fitted}

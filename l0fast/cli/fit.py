@@ -101,6 +101,7 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
             checkpoint_freq=options.checkpoint_freq,
             tol=options.tol,
             patience=options.patience,
+            schedule=options.schedule,
         )
     except (ValueError, TypeError, FloatingPointError) as error:
         raise InputError(str(error)) from None
