@@ -9,7 +9,9 @@ from test_calibration_epochs import problem, start
 
 from l0fast import constants as c
 from l0fast import ops, reference
-from l0fast.calibration import stepwise, trainer
+from l0fast.calibration import epochs as engine
+from l0fast.calibration import stepwise
+from l0fast.calibration.chunks import FitOptions
 from l0fast.calibration.objective import build_objective
 from l0fast.calibration.state import RunState
 
@@ -218,9 +220,9 @@ def test_stepwise_follows_the_engine(native, loss_type):
     """Forty epochs: the residuals in Python round otherwise, so to a tolerance."""
     M, y = survey()
     lr = 1e-3 if loss_type == "capped_mape" else 0.05  # a sign that flips early would be followed by all the rest
-    options = SimpleNamespace(lambda_l2=1e-6, lr=lr)
+    options = FitOptions(1e-4, 1e-6, lr, 40, loss_type, False, 1, None, False, None, 1)
     results = []
-    for epochs in (trainer.engine_epochs, stepwise.step_epochs):
+    for epochs in (engine.engine_epochs, stepwise.step_epochs):
         model = make(log_weight_jitter_sd=0.05)
         matrix = model.pack(M)
         tolerances = {"target_tolerances": 0.01} if loss_type == "relative_epsilon" else {}

@@ -17,8 +17,8 @@ from .state import HISTORY, MOMENTS, RunState
 FORMAT = "l0fast-calibration-1"
 CONSTRUCTOR = ("n_features", "beta", "gamma", "zeta", "use_gates")
 """Constructor options that the meaning of the parameters depends on."""
-STEERING = ("lambda_l0", "log_multiplier", "refitted")
-"""What a record budget and a refit leave in the RunState, besides the gates that the budget moved."""
+STEERING = ("lambda_l0", "log_multiplier", "least_objective", "least_epoch", "stopped", "refitted")
+"""What a record budget, early stopping and a refit leave in the RunState, besides the gates that the budget moved."""
 OF_RECORDS = ("log_weight", "log_alpha", *MOMENTS)
 """Tensors [n_features]: of a shard, a process reads its part."""
 UNSETTLED = ("unsettled_indices", "unsettled_log_alpha")

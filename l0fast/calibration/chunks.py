@@ -12,6 +12,7 @@ import numpy as np
 
 from .progress import Reporter
 from .state import RunState
+from .stopping import CHECK_EVERY
 
 CHUNK_SECONDS = 0.4
 """A chunk of epochs aims at this: a call checks the matrix and makes one forward pass more than it has epochs, so it
@@ -24,6 +25,9 @@ CHUNK_GROWTH = 8
 STEER_EVERY = 10
 """Epochs between two looks at a record budget: about Adam's memory of a gradient, and a fixed number, so that a run
 split into chunks sees the same prices as one run."""
+
+SCHEDULE_EVERY = 10
+"""Epochs in which a schedule leaves step, temperature and price as they are; fixed, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class FitOptions:
     resume: bool
     checkpoint: str | None
     checkpoint_freq: int
+    temperature: float | None = None
+    """Of the gates while they are drawn; None for the model's own."""
 
     def __post_init__(self):
         for name in ("lambda_l0", "lambda_l2", "lr"):
@@ -55,6 +61,11 @@ class FitOptions:
             raise ValueError(f'verbose: expected True, False or "bar", got {self.verbose!r}')
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback: expected a function of (epoch, metrics), got {type(self.callback).__name__}")
+
+    def engine(self, model) -> dict:
+        """Keyword arguments of ops.calibration_epochs_ and ops.calibration_step_ that say what a gate is."""
+        engine = model._engine_options()
+        return engine if self.temperature is None else {**engine, "temperature": self.temperature}
 
     def next_stop(self, epoch: int, last: int) -> int:
         """The next epoch at which somebody wants to look. Counted in the whole run: round numbers stay."""
@@ -74,6 +85,8 @@ def run_chunks(
     advice: str,
     save: Callable[[], None] | None = None,
     steer: Callable[[], None] | None = None,
+    ended: Callable[[], bool] | None = None,
+    scheduled: bool = False,
     group=None,
 ) -> None:
     """Runs options.epochs epochs.
@@ -84,6 +97,9 @@ def run_chunks(
         advice: what may help when the loss leaves the finite numbers.
         save: writes a checkpoint, or None.
         steer: called whenever a multiple of STEER_EVERY epochs is done, to set the price of the next ones; or None.
+        ended: called at the start and after each chunk, none of which goes beyond a multiple of CHECK_EVERY: whether to
+            stop there; or None.
+        scheduled: no call of ``epochs`` shall go beyond a multiple of SCHEDULE_EVERY epochs.
         group: a sharding.group.ShardGroup, whose processes take the same chunks and stop together. They save after
             the first chunk too: a checkpoint needs all of them, so it cannot wait for one to be lost.
 
@@ -94,10 +110,15 @@ def run_chunks(
     sharded = group is not None and group.sharded
     early = sharded
     with _held_interrupt(run, sharded) as noted, reporter:
-        while run.epoch < last and not stop:
+        run.stopped = ended is not None and ended()
+        while run.epoch < last and not run.stopped and not stop:
             left = options.next_stop(run.epoch, last) - run.epoch
             if steer is not None:
                 left = min(left, STEER_EVERY - run.epoch % STEER_EVERY)
+            if scheduled:
+                left = min(left, SCHEDULE_EVERY - run.epoch % SCHEDULE_EVERY)
+            if ended is not None:
+                left = min(left, CHECK_EVERY - run.epoch % CHECK_EVERY)
             count = left if 2 * left < 3 * chunk else chunk  # no short call at the end
             began = time.perf_counter()
             metrics = epochs(count)
@@ -111,12 +132,14 @@ def run_chunks(
                 )
             if steer is not None and run.epoch % STEER_EVERY == 0:
                 steer()
-            reporter.after(finished, run.epoch == last)
+            run.stopped = ended is not None and ended()
+            over = run.stopped or run.epoch == last
+            reporter.after(finished, over)
             stop = bool(noted)
             if sharded:
                 seconds, stop = group.agree(seconds, stop)
             chunk = max(1, min(CHUNK_GROWTH * chunk, int(count * CHUNK_SECONDS / max(seconds, 1e-9))))
-            if save is not None and (run.epoch % options.checkpoint_freq == 0 or run.epoch == last or stop or early):
+            if save is not None and (run.epoch % options.checkpoint_freq == 0 or over or stop or early):
                 save()
             early = False
         if stop and not noted:

@@ -26,6 +26,7 @@ from torch import Tensor
 from .. import constants as c
 from .chunks import FitOptions, run_chunks
 from .constraints import UNCONSTRAINED, WeightConstraints, initial_weights, positive_number
+from .epochs import engine_epochs
 from .initial import FROZEN
 from .mass_row import with_mass_row
 from .matrix import PackedMatrix
@@ -33,7 +34,6 @@ from .objective import Objective
 from .progress import CalibrationReporter
 from .projection import project
 from .state import RunState
-from .trainer import engine_epochs
 
 
 @dataclass
@@ -50,12 +50,12 @@ class _Ratios:
         return {"link": c.LINK_IDENTITY, "gates": False}
 
 
-def checked_l1(model, l1_lambda, options: FitOptions) -> float | None:
+def checked_l1(model, l1_lambda, options: FitOptions, plan) -> float | None:
     """The price, None for none.
 
     Raises:
         TypeError, ValueError: not a number of at least 0; for a model without gates or with methods of its own; with a
-            resumed run or a checkpoint; no record that could be chosen.
+            resumed run, a checkpoint, tol or a schedule; no record that could be chosen.
     """
     if l1_lambda is None:
         return None
@@ -67,6 +67,9 @@ def checked_l1(model, l1_lambda, options: FitOptions) -> float | None:
     for name in ("resume", "checkpoint"):
         if getattr(options, name):
             raise ValueError(f"l1_lambda: expected no {name}, its run ends as a refit does")
+    for name, given in (("tol", plan.stopping), ("schedule", plan.schedule)):
+        if given is not None:
+            raise ValueError(f"l1_lambda: expected no {name} with it")
     if not len(_candidates(model)):
         raise ValueError(
             "l1_lambda: expected records with a positive initial weight and a gate that may open, got none"

@@ -10,6 +10,7 @@ from .. import constants as c
 from .. import ops
 from .chunks import FitOptions, run_chunks
 from .constraints import UNCONSTRAINED, WeightConstraints
+from .epochs import group_epochs
 from .initial import FROZEN
 from .mass_row import with_mass_row
 from .matrix import PackedMatrix
@@ -18,7 +19,6 @@ from .progress import Reporter
 from .projection import project, records_to_use, scaled
 from .sharding.group import Alone, ShardGroup
 from .state import RunState
-from .trainer import group_epochs
 
 STAGES = 10
 """Parts of a refit, each with a smaller step: at a constant one, Adam circles around the best weights."""

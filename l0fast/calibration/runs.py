@@ -5,13 +5,18 @@ from .chunks import FitOptions
 from .constraints import checked_constraints
 from .frontier import FrontierPoint, frontier
 from .objective import build_objective
+from .plan import RunPlan, run_facts
 from .refit import check_refit, refit_weights
 from .sharding.group import open_group, refuse_sharded
-from .trainer import run_facts
 
 
 class RunMethods:
     """Methods of SparseCalibrationWeights."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether ``tol`` and ``patience`` ended the last :meth:`fit`, at :attr:`epoch`."""
+        return self._run is not None and self._run.stopped
 
     def refit(
         self,
@@ -68,7 +73,7 @@ class RunMethods:
             constraints = checked_constraints(self, bounds, min_weight, max_weight_ratio, mass, anchor)
             matrix = self.pack(M, fitting=True)
             objective = build_objective(y, matrix.n_targets, loss_type, device=self.log_weight.device, **loss_options)
-        group.check_same(run_facts(self, matrix, objective, options, None))
+        group.check_same(run_facts(self, matrix, objective, options, RunPlan(group, constraints=constraints)))
         refit_weights(self, matrix, objective, options, group, constraints)
         return self
 

@@ -32,6 +32,12 @@ class RunState:
     them back, so that it goes on as if it had never stopped."""
     unprojected: tuple[Tensor, Tensor] | None = None
     """log_weight and log_alpha [n] from before bounds and mass were made exact at the end: taken back likewise."""
+    least_objective: float | None = None
+    """Deterministic objective when it last fell by enough, for early stopping; None while nobody watches it."""
+    least_epoch: int = 0
+    """Epochs done then."""
+    stopped: bool = False
+    """Whether early stopping ended the run."""
     refitted: bool = False
     """Whether the weights were refitted since; such a run has ended."""
     signature: dict | None = None

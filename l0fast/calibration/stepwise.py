@@ -29,7 +29,7 @@ def step_epochs(
     lambda_l1: float = 0.0,
     together: Callable[[Tensor], Tensor] | None = None,
 ) -> np.ndarray:
-    """The twin of trainer.engine_epochs: metrics [count, 4], the same stop at a loss that is not finite.
+    """The twin of epochs.engine_epochs: metrics [count, 4], the same stop at a loss that is not finite.
 
     Args:
         together: adds up a float64 vector over the processes that share the records; None for one process. The
@@ -51,7 +51,7 @@ def step_epochs(
             lambda_l2=options.lambda_l2,
             lambda_l1=lambda_l1,
             lr=options.lr,
-            **model._engine_options(),
+            **options.engine(model),
         )
         both = torch.cat([totals, sums])
         return both if together is None else together(both)

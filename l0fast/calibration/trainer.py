@@ -1,37 +1,29 @@
-"""A calibration run: checks, its start or continuation, and the epochs in the engine."""
+"""A calibration run: its start or continuation, its epochs, and what makes its end exact."""
 
 import numpy as np
 import torch
 
-from .. import ops
 from . import checkpoint as checkpoints
 from . import hooks
-from .budget import RecordBudget, unsettle
+from .budget import unsettle
 from .chunks import FitOptions, run_chunks
-from .constraints import UNCONSTRAINED, WeightConstraints, signature
-from .gated_model import GatedModel
+from .constraints import UNCONSTRAINED
+from .epochs import group_epochs
 from .mass_row import with_mass_row
 from .matrix import PackedMatrix
 from .objective import Objective
+from .plan import RunPlan, run_signature
 from .progress import CalibrationReporter
 from .projection import project, unproject
 from .sharding.group import Alone, ShardGroup
-from .state import MOMENTS, RunState
-from .stepwise import step_epochs
+from .state import RunState
+from .stopping import deterministic_objective
 
 
-def train(
-    model,
-    M,
-    matrix: PackedMatrix,
-    objective: Objective,
-    options: FitOptions,
-    budget: RecordBudget | None,
-    group: Alone | ShardGroup,
-    constraints: WeightConstraints | None = None,
-) -> None:
+def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOptions, plan: RunPlan) -> None:
     """Runs options.epochs epochs on the model's parameters, checked; see SparseCalibrationWeights.fit."""
-    here = {"M": group.matrix_sha256(matrix), **_signature(objective, options, budget, constraints)}
+    group, budget, constraints = plan.group, plan.budget, plan.constraints or UNCONSTRAINED
+    here = {"M": group.matrix_sha256(matrix), **run_signature(objective, options, plan)}
     run = model._run if options.resume else None
     if run is not None:
         if run.loaded_from is not None:
@@ -43,26 +35,40 @@ def train(
         unsettle(model, run)
     else:
         run = _start_run(model, group)
+    if plan.stopping is None or run.signature != here:
+        run.least_objective = None  # nobody watched, or it was another objective
     run.signature = here
     if budget is None:
         run.lambda_l0, run.log_multiplier = options.lambda_l0, None
     elif run.log_multiplier is None:
         run.lambda_l0 = 0.0  # until the first look: nobody knows yet what an open gate is worth
     by_hand = model._by_hand()
-    constraints = constraints or UNCONSTRAINED
     running = (matrix, objective)
     if constraints.total is not None:
         running = with_mass_row(*running, constraints.total)
 
     def epochs(count: int) -> np.ndarray:
+        now = options if plan.schedule is None else plan.schedule.options(model, run, options)
         if by_hand:
-            return hooks.epochs(model, run, M, objective, options, count)
-        return group_epochs(group, model, run, *running, options, count, constraints)
+            return hooks.epochs(model, run, M, objective, now, count)
+        return group_epochs(group, model, run, *running, now, count, constraints)
+
+    seen = M if by_hand else matrix
+    price = (options.lambda_l0, options.lambda_l2, constraints.anchor)
+
+    def without_noise() -> float:
+        return deterministic_objective(model, seen, objective, *price, group)
 
     save = None if options.checkpoint is None else lambda: checkpoints.save(model, options.checkpoint, group)
-    reporter = CalibrationReporter(model, options, M if by_hand else matrix, objective, group)
-    steer = None if budget is None else lambda: budget.steer(model, run, options.lr)
-    run_chunks(run, options, epochs, reporter, "a smaller lr or other target_scales", save, steer, group)
+    run_chunks(
+        *(run, options, epochs, CalibrationReporter(model, options, seen, objective, group)),
+        "a smaller lr or other target_scales",
+        save=save,
+        steer=None if budget is None else lambda: budget.steer(model, run, options.lr),
+        ended=None if plan.stopping is None else lambda: plan.stopping.ends(run, without_noise),
+        scheduled=plan.schedule is not None,
+        group=group,
+    )
     if budget is not None:
         budget.settle(model, run)
     if constraints.projects:
@@ -78,90 +84,3 @@ def _start_run(model, group: Alone | ShardGroup) -> RunState:
             model.log_weight += model._normal() * model.log_weight_jitter_sd
     model._run = RunState.new(group.seed(model._draw_seed()), model._trained())
     return model._run
-
-
-def group_epochs(
-    group: Alone | ShardGroup,
-    model,
-    run: RunState,
-    matrix: PackedMatrix,
-    objective: Objective,
-    options: FitOptions,
-    count: int,
-    constraints: WeightConstraints = UNCONSTRAINED,
-) -> np.ndarray:
-    """Metrics [count, 4] of the next epochs, wherever the records are.
-
-    A group of one process takes the steps of many: the engine rounds its totals to float32, and a result must not
-    depend on the number of processes.
-    """
-    epochs = (model, run, matrix, objective, options, count, constraints)
-    return step_epochs(*epochs, together=group.together) if group.sharded else engine_epochs(*epochs)
-
-
-def engine_epochs(
-    model: GatedModel,
-    run: RunState,
-    matrix: PackedMatrix,
-    objective: Objective,
-    options: FitOptions,
-    count: int,
-    constraints: WeightConstraints = UNCONSTRAINED,
-    lambda_l1: float = 0.0,
-) -> np.ndarray:
-    """Metrics [count, 4] of that many epochs in compiled code."""
-    if not objective.plain:
-        return step_epochs(model, run, matrix, objective, options, count, constraints, lambda_l1)
-    trained = model._trained()
-    metrics = ops.calibration_epochs_(
-        *(trained["weight"], trained["alpha"], *(run.moments[name] for name in MOMENTS)),
-        *(matrix.indptr, matrix.rows, matrix.values),
-        *(objective.targets, objective.scales, objective.omega, objective.tolerances, constraints.anchor, run.seed),
-        bias=trained.get("bias"),
-        bias_exp_avg=run.moments.get("bias_exp_avg"),
-        bias_exp_avg_sq=run.moments.get("bias_exp_avg_sq"),
-        rho=objective.rho,
-        cap=objective.cap,
-        first_epoch=run.epoch,
-        epochs=count,
-        lambda_l0=run.lambda_l0,
-        lambda_l2=options.lambda_l2,
-        lr=options.lr,
-        low=constraints.low,
-        high=constraints.high,
-        lambda_l1=lambda_l1,
-        **model._engine_options(),
-    )
-    return metrics.cpu().numpy()
-
-
-def _signature(
-    objective: Objective,
-    options: FitOptions,
-    budget: RecordBudget | None,
-    constraints: WeightConstraints | None = None,
-) -> dict:
-    """What a resumed run must have in common with its checkpoint besides M, by the name that fit gives it."""
-    fitted = {name: getattr(options, name) for name in ("lambda_l0", "lambda_l2", "lr", "loss_type")}
-    target = None if budget is None else budget.target
-    if budget is not None:
-        fitted["lambda_l0"] = None  # the budget sets it
-    return {**objective.sha256(), "target_records": target, **fitted, **signature(constraints)}
-
-
-def run_facts(model, matrix: PackedMatrix, objective: Objective, options: FitOptions, budget, **more) -> dict:
-    """What the processes of a run must have in common, by the name that fit or the constructor gives it."""
-    rhythm = ("epochs", "verbose", "verbose_freq", "resume", "checkpoint_freq")
-    facts = {
-        "M": f"{matrix.n_targets} targets, {matrix.dtype}",
-        "exact": budget is not None and budget.exact,
-        "checkpoint": options.checkpoint is not None,
-        "callback": options.callback is not None,
-        "epoch of the run": model.epoch,
-        **{
-            name: str(getattr(model, name))
-            for name in ("beta", "gamma", "zeta", "use_gates", "seed", "log_weight_jitter_sd")
-        },
-        **{name: getattr(options, name) for name in rhythm},
-    }
-    return {**facts, **_signature(objective, options, budget), **more}

@@ -56,6 +56,7 @@ def _calibrate(options: argparse.Namespace, processes: CommandProcesses | None) 
         processes.obey()
     fit(run, problem, options, log)
     summary.say_budget(run, problem, options)
+    summary.say_stopped(run, options)
     if options.refit is not None:
         refit(run, problem, options)
 

@@ -104,6 +104,9 @@ def fit(run: Run, problem: Problem, options: argparse.Namespace, log: TargetLog 
             checkpoint=options.checkpoint,
             checkpoint_freq=options.checkpoint_freq,
             process_group=problem.group,
+            tol=options.tol,
+            patience=options.patience,
+            schedule=options.schedule,
         )
     except (ValueError, TypeError, FloatingPointError) as error:
         raise InputError(str(error)) from None

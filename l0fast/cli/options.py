@@ -208,6 +208,20 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--refit", metavar="N", type=_whole(1), help="then train the weights kept for N epochs without gates")
     add("--lambda-l2", metavar="X", type=_number, default=1e-12, help="price of a squared weight")
     add("--lr", metavar="X", type=_number, default=0.15, help="Adam's step")
+    add(
+        "--tol",
+        metavar="X",
+        type=_number,
+        help="end early, when --patience epochs lower the objective by less than this share",
+    )
+    add("--patience", metavar="N", type=_whole(1), help="epochs that --tol waits (default: 50)")
+    add(
+        "--schedule",
+        choices=("constant", "cosine", "anneal"),
+        default="constant",
+        help="cosine: --lr falls in the second half; anneal: gates are also softer and dearer in the first, which "
+        "saves epochs at --lr 0.3 to 0.45",
+    )
     add("--beta", metavar="X", type=_number, default=0.35, help="temperature of the gates")
     add("--gamma", metavar="X", type=_number, default=-0.1, help="lower end of the gates' stretched interval, below 0")
     add("--zeta", metavar="X", type=_number, default=1.1, help="upper end of the gates' stretched interval, above 1")

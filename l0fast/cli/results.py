@@ -88,7 +88,7 @@ def record(options, outputs, problem: Problem, result: Result) -> dict:
         "problem": {"targets": problem.matrix.shape[0], "records": problem.n_records, "nonzeros": result.nnz},
         "processes": 1 if problem.processes is None else problem.processes.size,
         "options": plain_options(options),
-        "epochs": {"total": run.model.epoch, "this_process": run.epochs},
+        "epochs": {"total": run.model.epoch, "this_process": run.epochs, "stopped": run.model.stopped},
         "seconds": {key: round(value, 4) for key, value in timings.items()},
         "peak_memory_bytes": _peak_memory(),
         "quality": {"before": quality(rows["before"], rows["target"]), "after": after},

@@ -20,6 +20,11 @@ def say_budget(run: Run, problem: Problem, options: argparse.Namespace) -> None:
         say(f"budget {options.target_records:,}: {count:,} records in use{price}")
 
 
+def say_stopped(run: Run, options: argparse.Namespace) -> None:
+    if run.model.stopped:
+        say(f"stopped at epoch {run.model.epoch:,} of {options.epochs:,}: the objective has ceased to fall (--tol)")
+
+
 def say_judged(judged: Judgement, options: argparse.Namespace) -> None:
     if judged.levels:
         say(levels_line(judged.levels))

@@ -10,13 +10,13 @@ from torch import Tensor
 from .. import constants as c
 from ..calibration import hooks
 from ..calibration.chunks import FitOptions, run_chunks
+from ..calibration.epochs import engine_epochs
 from ..calibration.initial import FROZEN
 from ..calibration.initial import initial_log_alpha as log_alpha_of
 from ..calibration.matrix import PackedMatrix
 from ..calibration.objective import Objective, finite_vector
 from ..calibration.progress import Reporter
 from ..calibration.state import RunState, check_parameters
-from ..calibration.trainer import engine_epochs
 
 WEIGHT_SD = 0.1
 """Standard deviation of the weights that a fit starts from."""
