@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -249,7 +247,9 @@ def test_stepwise_stops_at_a_loss_that_is_not_finite(native):
     before = [x.detach().clone() for x in model.parameters()]
     run = RunState.new(torch.tensor([3]), model._trained())
     objective = build_objective(y, matrix.n_targets, "relative")
-    metrics = stepwise.step_epochs(model, run, matrix, objective, SimpleNamespace(lambda_l2=0.0, lr=0.1), 3)
+    metrics = stepwise.step_epochs(
+        model, run, matrix, objective, FitOptions(0.0, 0.0, 0.1, 3, "mse", False, 1, None, False, None, 1), 3
+    )
     assert not np.isfinite(metrics[0, 0]) and np.isnan(metrics[1:]).all()
     assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(model.parameters(), before, strict=True))
 

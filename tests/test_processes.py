@@ -94,7 +94,7 @@ def test_the_cases_do_what_they_are_for(results):
     M, _ = process_problem.survey_of("refit")
     used = [(weights["refit"][s.slice] > 0).sum() for s in process_problem.shard_bounds(M.indptr, 4)]
     assert used[-1] == 0 and used[0] > 0, "a process without records in use takes part in the refit"
-    M, y = process_problem.survey_of("gates")
+    M, _ = process_problem.survey_of("gates")
     last = np.load(results / "gates.4.npz")["totals"][-1]
     np.testing.assert_allclose(last, M @ weights["gates"].astype(float), rtol=1e-5)
 

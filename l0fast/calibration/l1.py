@@ -33,6 +33,7 @@ from .matrix import PackedMatrix
 from .objective import Objective
 from .progress import CalibrationReporter
 from .projection import project
+from .sharding.group import Alone
 from .state import RunState
 
 
@@ -112,7 +113,7 @@ def select(
 
     try:
         _write_back(model, records, ratios.ratio.double() * base)
-        reporter = CalibrationReporter(model, options, matrix, objective)
+        reporter = CalibrationReporter(model, options, matrix, objective, Alone(model))
         run_chunks(run, options, epochs, reporter, "a smaller lr or other target_scales")
     finally:
         run.moments = RunState.new(seed, model._trained()).moments
