@@ -49,10 +49,10 @@ def test_data_on_the_command_line(tmp_path, monkeypatch, capsys):
     rows = [(s, 1, f"state == '{s}'", 300 + 10 * k, "us") for k, s in enumerate(("CA", "NY", "TX"))]
     write_csv("targets.csv", header, rows)
     write_csv("parents.csv", ("name", "value"), [("us", 1000)])
-    command = ("calibrate", "--data", "people.parquet", "--targets", "targets.csv", "--epochs", 200)
+    command = ("calibrate", "--data", "people.parquet", "--targets", "targets.csv", "--epochs", 200, "--no-gates")
     sums = []
     for weight in (0, 100):
         assert run(*command, "-o", "w.npy", "--parents", "parents.csv", "--hierarchy-weight", weight) == 0
         sums.append(float(np.load("w.npy").sum()))
-    assert abs(sums[0] - 930) < 30 and abs(sums[1] - 1000) < 30 and sums[1] > sums[0] + 20
+    assert abs(sums[0] - 930) < 5 and 980 < sums[1] < 1000
     assert "1 of 1 parents are not the sum of their children's values: us by -7.0 %" in capsys.readouterr().out

@@ -111,7 +111,7 @@ def test_the_order_is_the_same_in_every_process():
     code += f"print(build_objective([1.0, 2, 3, 4, 5], 5, hierarchy={children!r}).sha256())"
     root = Path(__file__).parent.parent
     said = set()
-    for seed in ("1", "2", "3"):
+    for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
         said.add(done.stdout)

@@ -51,8 +51,11 @@ def judge(y, before, after, *, loss_type: str = "mse", target_groups=None, hiera
         *(targets, len(targets), loss_type), target_groups=target_groups, hierarchy=hierarchy, **loss_options
     )
     figures = _Figures.of_targets(objective, totals)
-    labels, codes = np.unique(np.asarray(target_groups), return_inverse=True) if target_groups is not None else ([], [])
-    groups = [{"group": str(label), **figures.row(codes == k)} for k, label in enumerate(labels)]
+    groups = []
+    if target_groups is not None:
+        names = target_groups.cpu() if isinstance(target_groups, torch.Tensor) else target_groups
+        labels, codes = np.unique(np.asarray(names), return_inverse=True)
+        groups = [{"group": str(label), **figures.row(codes == k)} for k, label in enumerate(labels)]
     groups.sort(key=lambda row: -row["mean_after"])
     levels, parents = [], []
     if hierarchy is not None:
