@@ -149,7 +149,7 @@ def test_a_part_alone_cannot_be_fitted(problem):
             call(part, y)
     with pytest.raises(ValueError, match="process_group: path works in one process only"):
         model.path([5], part, y)
-    with pytest.raises(TypeError, match="process_group: expected one of torch.distributed .*, got str"):
+    with pytest.raises(TypeError, match=r"process_group: expected one of torch\.distributed .*, got str"):
         make().fit(M, y, process_group="gloo")
 
 
