@@ -4,8 +4,8 @@
         [--processes 1 2] [--rounds 5]
 
 Each process has one thread and an equal part of a random problem with all gates open. One line for each number of
-processes: an epoch in seconds of the clock and of process 0's CPU (median over rounds; on a busy machine only the second
-means anything), nonzeros a CPU second; and the clock's seconds of the sum alone, of targets + 3 doubles. gloo, through
+processes: an epoch in seconds of the clock and of process 0's CPU (median over rounds; on a busy machine only the
+second means anything), nonzeros a CPU second; and the clock's seconds of the sum alone, of targets + 3 doubles. gloo, through
 the loopback interface.
 """
 
@@ -103,10 +103,11 @@ def main() -> None:
     print(f"{options.records:,} records, {options.targets:,} targets, {nnz:,} nonzeros; load average {load:.1f}")
     for size in options.processes:
         found = measure(options, size)
+        sums = f"the sum alone {found['sum'] * 1e3:.2f} ms"
         rate = nnz / size / found["cpu"] / 1e6
         print(
             f"{size} process{'es' if size > 1 else ''}: an epoch {found['clock'] * 1e3:.1f} ms, CPU "
-            f"{found['cpu'] * 1e3:.1f} ms, {rate:.0f} million nonzeros a CPU second; the sum alone {found['sum'] * 1e3:.2f} ms",
+            f"{found['cpu'] * 1e3:.1f} ms, {rate:.0f} million nonzeros a CPU second; {sums}",
             flush=True,
         )
 

@@ -23,8 +23,8 @@ CASES = {
     "gates": {"lambda_l0": 1e-3, "lambda_l2": 1e-6},
     "budget": {"target_records": 60},
     "exact": {"target_records": 37, "exact": True, "epochs": 60},
-    "refit": {"target_records": 15, "refit": True, "lambda_l2": 1e-9, "epochs": 200},
-    "groups": {"lambda_share": 0.3, "target_groups": np.arange(30) % 3, "loss_type": "capped_mape"},
+    "refit": {"target_records": 15, "refit": True, "lambda_l2": 1e-9, "epochs": 120},
+    "groups": {"lambda_share": 0.3, "epochs": 100, "target_groups": np.arange(30) % 3, "loss_type": "capped_mape"},
 }
 """'refit' leaves processes without records in use: what counts for the survey is among the first records."""
 
