@@ -47,24 +47,28 @@ void for_each(const Device& device, int64_t count, const F& f, const Pointers*..
   }
 }
 
-// The same, and the sum of what f.sum returns -> out. An empty sum is 0.
-template <typename T, typename F, typename... Pointers>
-void for_each_sum(const Device& device, int64_t count, const F& f, Tensor& out, const Pointers*... pointers) {
-  using C = Arithmetic<T>;
-  C* total = out.mutable_data_ptr<C>();
+// The same, and the sum of what f.sum returns -> total, on the device of `like`. An empty sum is 0.
+template <typename T, typename F, typename C, typename... Pointers>
+void for_each_sum_to(const Device& device, int64_t count, const F& f, const Tensor& like, C* total,
+                     const Pointers*... pointers) {
   if (count == 0) {
     fill_bytes(device, total, 0, sizeof(C));
     return;
   }
   const bool wide = aligned16(pointers...);
   const int64_t blocks = elementwise_blocks(device, wide ? (count + kWidth<T> - 1) / kWidth<T> : count);
-  Tensor buffer = new_partials(device, out, blocks);
+  Tensor buffer = new_partials(device, like, blocks);
   const Partials partials = Partials::over(buffer.mutable_data_ptr<double>(), blocks);
   if (wide) {
     launch(device, sum_kernel<kWidth<T>, C, F>, {blocks, kThreads}, count, f, partials, total);
   } else {
     launch(device, sum_kernel<1, C, F>, {blocks, kThreads}, count, f, partials, total);
   }
+}
+
+template <typename T, typename F, typename... Pointers>
+void for_each_sum(const Device& device, int64_t count, const F& f, Tensor& out, const Pointers*... pointers) {
+  for_each_sum_to<T>(device, count, f, out, out.mutable_data_ptr<Arithmetic<T>>(), pointers...);
 }
 
 }  // namespace l0fast::cuda

@@ -5,16 +5,6 @@
 namespace l0fast::cuda {
 namespace {
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    read_totals(const Fixed* sums, const int* exponents, int64_t count, int bits, const Cursor* cursor, T* totals) {
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; j < count; j += stride) {
-    const double total = total_of(sums[j], row_exponent<T>(exponents[j]), cursor->exponent, bits);
-    totals[j] = cursor->broken ? static_cast<T>(NAN) : static_cast<T>(total);
-  }
-}
-
 // Both gradients of a record, from its g.
 template <typename T>
 struct Gradients {
@@ -71,8 +61,7 @@ void forward(const Device& device, DeviceMatrix<T, Row>& matrix, const GatedTota
                  Scatter<T, Row>{matrix.columns(), matrix.long_columns(), log_weight, gates.const_data_ptr<T>(),
                                  static_cast<Link>(args.link), matrix.exponents(), matrix.bits(),
                                  matrix.plan().scatter.resident, sum, cursor});
-  launch(device, read_totals<T>, {std::min(divided_up(m, kThreads), 8 * device.multiprocessors()), kThreads}, sum,
-         matrix.exponents(), m, matrix.bits(), cursor, totals.mutable_data_ptr<T>());
+  launch_read(device, matrix, sum, cursor, totals.mutable_data_ptr<T>());
 }
 
 template <typename T, typename Row>

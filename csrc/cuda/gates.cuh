@@ -53,4 +53,20 @@ struct SumActive {
   }
 };
 
+// How many gates are not 0.
+template <typename T>
+struct CountOpen {
+  const T* z;  // [count]
+
+  template <int kW>
+  __device__ double sum(int64_t i) const {
+    Arithmetic<T> gate[kW];
+    load(z + i, gate);
+    int open = 0;
+#pragma unroll
+    for (int k = 0; k < kW; ++k) open += gate[k] != 0;
+    return open;
+  }
+};
+
 }  // namespace l0fast::cuda

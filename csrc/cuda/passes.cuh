@@ -61,4 +61,23 @@ void launch_gates(const Device& device, const T* log_alpha, int64_t count, int64
   }
 }
 
+// Totals as numbers; all NaN where an open weight was not finite.
+template <typename T, typename Out>
+__global__ void __launch_bounds__(kThreads)
+    read_totals(const Fixed* sums, const int* exponents, int64_t count, int bits, const Cursor* cursor, Out* totals) {
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; j < count; j += stride) {
+    const double total = total_of(sums[j], row_exponent<T>(exponents[j]), cursor->exponent, bits);
+    totals[j] = cursor->broken ? static_cast<Out>(NAN) : static_cast<Out>(total);
+  }
+}
+
+template <typename T, typename Row, typename Out>
+void launch_read(const Device& device, DeviceMatrix<T, Row>& matrix, const Fixed* sums, const Cursor* cursor,
+                 Out* totals) {
+  const int64_t count = matrix.columns().n_targets;
+  launch(device, read_totals<T, Out>, {elementwise_blocks(device, count), kThreads}, sums, matrix.exponents(), count,
+         matrix.bits(), cursor, totals);
+}
+
 }  // namespace l0fast::cuda

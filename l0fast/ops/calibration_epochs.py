@@ -103,8 +103,8 @@ def calibration_epochs_(
     check_seed(seed, log_weight)
     check_gate(temperature, gamma, zeta, bound)
     check_noise(first_epoch, first_index)
-    check_link_and_shrinkage(link, lambda_l1)
     check_non_negative(lambda_l0=lambda_l0, lambda_l2=lambda_l2, lambda_l1=lambda_l1, lr=lr, epochs=epochs)
+    check_link_and_shrinkage(link, lambda_l1)
     matrix = {"indptr": indptr, "rows": rows, "values": values}
     objective = {"targets": targets, "scales": scales, "omega": omega, "tolerances": tolerances, "anchor": anchor}
     check_placed("log_weight", log_weight, **matrix, **objective)

@@ -86,8 +86,8 @@ def calibration_step_(
     check_seed(seed, log_weight)
     check_gate(temperature, gamma, zeta, bound)
     check_noise(epoch, first_index)
-    check_link_and_shrinkage(link, lambda_l1)
     check_non_negative(lambda_l0=lambda_l0, lambda_l2=lambda_l2, lambda_l1=lambda_l1, lr=lr, n_targets=n_targets)
+    check_link_and_shrinkage(link, lambda_l1)
     matrix = {"indptr": indptr, "rows": rows, "values": values}
     check_placed("log_weight", log_weight, **matrix, slopes=slopes)
     if slopes is not None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from compare import assert_as_good_as_torch
 from cuda_cases import same_bits
-from test_calibration_epochs import LINEAR, N_MOMENTS, OPTIONS, bias_of, problem, start
+from test_calibration_epochs import LINEAR, N_MOMENTS, OPTIONS, bias_of, problem, start, with_bounds
 from test_cuda_gated_totals import EXTREMES, gated
 
 from l0fast import constants as c
@@ -15,6 +15,10 @@ from l0fast import ops, reference
 
 def to(where, tensors):
     return [t if t is None else t.to(where) for t in tensors]
+
+
+def settings_on(where, settings):
+    return {name: x.to(where) if isinstance(x, torch.Tensor) else x for name, x in settings.items()}
 
 
 def state_on(where, n, dtype=torch.float32):
@@ -27,9 +31,10 @@ def bias_on(where, dtype=torch.float32):
 
 def assert_follows_reference(device, arguments, epochs, state_of, bias=False, **settings):
     """Epoch by epoch in float64: metrics, parameters, moments and bias."""
+    bounds = {name: settings.pop(name) for name in ("low", "high") if name in settings}
     runs = []
     for functions, where in ((ops, device), (reference, "cpu")):
-        extra = bias_on(where, torch.float64) if bias else {}
+        extra = {**(bias_on(where, torch.float64) if bias else {}), **settings_on(where, bounds)}
         runs.append((functions, to(where, state_of()), to(where, arguments), extra))
     for epoch in range(epochs):
         metrics = [
@@ -44,7 +49,7 @@ def assert_follows_reference(device, arguments, epochs, state_of, bias=False, **
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("anchor", [False, True], ids=["no anchor", "anchor"])
 def test_float64_equals_reference_and_adam(device, options, anchor):
-    settings = {"temperature": 0.35, "lambda_l0": 1e-3, "lambda_l2": 1e-3, "lr": 0.05, **options}
+    settings = {"temperature": 0.35, "lambda_l0": 1e-3, "lambda_l2": 1e-3, "lr": 0.05, **with_bounds(options, 700)}
     arguments = problem(40, 700, torch.float64, tolerances="rho" in options, anchor=anchor)
     assert_follows_reference(device, arguments, 20, lambda: start(700, torch.float64), **settings)
 
@@ -60,7 +65,7 @@ def test_linear_weights_and_bias(device, shape, options):
         state[0][::7] = 0
         return state
 
-    settings = {"temperature": 0.35, "lambda_l0": 1e-2, "lambda_l2": 1e-2, "lr": 0.05, **options}
+    settings = {"temperature": 0.35, "lambda_l0": 1e-2, "lambda_l2": 1e-2, "lr": 0.05, **with_bounds(options, n)}
     arguments = problem(m, n, torch.float64, anchor=True)
     assert_follows_reference(device, arguments, 20, state_of, link=c.LINK_IDENTITY, **settings)
 

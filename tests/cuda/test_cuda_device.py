@@ -39,6 +39,18 @@ def run_epochs(*arguments):
     return ops.calibration_epochs_(*state, *arguments[6:], epochs=5, lr=0.05, lambda_l0=1e-4), *state
 
 
+def steps(device):
+    state, (*matrix, _, _, _, _, anchor, seed) = start(700), calibration(40, 700)
+    slopes = torch.linspace(-1, 1, 40, dtype=torch.float64)
+    arguments = (*state, torch.ones(700), *matrix, 40, slopes, anchor, None, None, seed)
+    return [t.to(device) if isinstance(t, torch.Tensor) else t for t in arguments]
+
+
+def run_step(*arguments):
+    state = [t.clone() for t in arguments[:7]]
+    return *ops.calibration_step_(*state, *arguments[7:], lr=0.05, lambda_l0=1e-4), *state
+
+
 CALLS = {
     "hard_concrete": (gates, lambda *a: (ops.hard_concrete(*a),)),
     "l0_penalty": (gates, lambda a, _: (ops.l0_penalty(a),)),
@@ -47,6 +59,7 @@ CALLS = {
     "batch_gates": (gates, lambda *a: (ops.batch_gates(*a, 3),)),
     "gated_totals": (totals, ops.gated_totals),
     "calibration_epochs_": (epochs, run_epochs),
+    "calibration_step_": (steps, run_step),
 }
 
 
@@ -93,6 +106,7 @@ TENSORS = {
         **{1: "log_alpha", 2: "weight_exp_avg", 6: "indptr", 7: "rows", 8: "values"},
         **{9: "targets", 10: "scales", 11: "omega", 14: "seed"},
     },
+    "calibration_step_": {1: "log_alpha", 6: "gate", 7: "indptr", 8: "rows", 9: "values", 11: "slopes", 15: "seed"},
 }
 WRONG = [(op, position, name) for op, tensors in TENSORS.items() for position, name in tensors.items()]
 
@@ -106,7 +120,7 @@ def test_a_tensor_left_on_the_cpu_is_refused_by_name(gpu, op, position, name):
         call(*arguments)
 
 
-@pytest.mark.parametrize("op", ["gated_totals", "calibration_epochs_"])
+@pytest.mark.parametrize("op", ["gated_totals", "calibration_epochs_", "calibration_step_"])
 def test_a_tensor_on_the_gpu_among_cpu_tensors_is_refused_by_name(gpu, op):
     make, call = CALLS[op]
     arguments = make("cpu")
