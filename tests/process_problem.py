@@ -3,7 +3,6 @@
 Each case fits the small survey with the records of one process; process 0 leaves FOLDER/<case>.<size>.npz.
 """
 
-import os
 import sys
 import warnings
 from datetime import timedelta
@@ -24,8 +23,8 @@ CASES = {
     "gates": {"lambda_l0": 1e-3, "lambda_l2": 1e-6},
     "budget": {"target_records": 60},
     "exact": {"target_records": 37, "exact": True, "epochs": 60},
-    "refit": {"target_records": 15, "refit": True, "lambda_l2": 1e-9},
-    "groups": {"lambda_share": 0.3, "target_groups": np.arange(30) % 3, "loss_type": "capped_mape"},
+    "refit": {"target_records": 15, "refit": True, "lambda_l2": 1e-9, "epochs": 120},
+    "groups": {"lambda_share": 0.3, "epochs": 100, "target_groups": np.arange(30) % 3, "loss_type": "capped_mape"},
 }
 """'refit' leaves processes without records in use: what counts for the survey is among the first records."""
 
@@ -70,21 +69,6 @@ def fit_case(case: str, rank: int, size: int, folder: Path) -> None:
         np.savez(folder / f"{case}.{size}.npz", weights=weights, loss=model.history["loss"], **looks)
 
 
-def resume_gates(rank: int, size: int, folder: Path) -> None:
-    """The run of 2 processes, from its middle, on this number of them."""
-    M, y = survey_of("gates")
-    model, shard = shard_model(M, rank, size)
-    path = folder / f"half.{size}.safetensors"
-    options = {**options_of("gates"), "process_group": dist.group.WORLD, "epochs": EPOCHS // 2}
-    if size == 2:
-        model.fit(M[:, shard.slice], y, checkpoint=path, **options)
-        return
-    model.load_checkpoint(folder / "half.2.safetensors")
-    model.fit(M[:, shard.slice], y, resume=True, **options)
-    if (weights := gathered_weights(model, dist.group.WORLD)) is not None:
-        np.savez(folder / f"resumed.{size}.npz", weights=weights)
-
-
 def bad_input(rank: int, size: int, folder: Path) -> None:
     """Each kind of trouble raises everywhere, in time, and leaves the group in order."""
     M, y = survey_of("gates")
@@ -116,20 +100,19 @@ def bad_input(rank: int, size: int, folder: Path) -> None:
     (folder / f"refused.{rank}").touch()
 
 
-def main() -> None:
-    cases, rank, size, folder = sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-    torch.set_num_threads(1)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    rendezvous = f"file://{folder}/meet.{'-'.join(cases)}.{size}"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size, timeout=timedelta(seconds=60))
-    warnings.simplefilter("ignore", RuntimeWarning)
-    for case in cases:
-        if case in CASES:
-            fit_case(case, rank, size, folder)
-        else:
-            globals()[case](rank, size, folder)
+def run(cases: str, rank: int, size: int, folder: Path) -> None:
+    meeting = f"file://{folder}/meet.{size}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(seconds=60))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for case in cases.split(","):
+            if case == "bad_input":
+                bad_input(rank, size, folder)
+            else:
+                fit_case(case, rank, size, folder)
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
