@@ -14,6 +14,7 @@ During the run the engine holds log_weight to the logarithms of the bounds after
 target (:mod:`.mass_row`), which ``loss`` and ``data_loss`` of the history contain. Noise and unfinished gates leave
 both only nearly met, so the end is a projection (:mod:`.projection`): gates are folded into the weights and are open or
 closed for good, as after a refit. A resumed run takes the projection back and goes on as if it had never stopped.
+Callbacks, and the weights of a run that was interrupted, are of before the projection.
 
 The bounds are kept as parameters, not as weights: the largest and smallest log_weight whose exponential, as torch
 computes it, is within. So no rounding can break them, and an interval without such a number is refused.

@@ -216,15 +216,15 @@ def read_bounds(path, n_records: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: unreadable, a column is missing, another length, or not numbers.
     """
-    columns, bounds = read_columns("--bounds", path), []
-    for name in ("low", "high"):
-        if name not in columns:
-            raise InputError(f"--bounds: expected columns low,high, got {', '.join(columns)} in {path}")
-        bounds.append(to_numbers(f"--bounds: column {name}", columns[name], path))
-        if len(bounds[-1]) != n_records:
-            expected = f"{n_records:,} rows, one for each column of the matrix"
-            raise InputError(f"--bounds: expected {expected}, got {len(bounds[-1]):,} in {path}")
-    return bounds[0], bounds[1]
+    columns = read_columns("--bounds", path)
+    if missing := {"low", "high"} - set(columns):
+        raise InputError(f"--bounds: expected columns low,high, got no {' and no '.join(sorted(missing))} in {path}")
+    low, high = (to_numbers(f"--bounds: column {name}", columns[name], path) for name in ("low", "high"))
+    if len(low) != n_records:
+        raise InputError(
+            f"--bounds: expected {n_records:,} rows, one for each column of the matrix, got {len(low):,} in {path}"
+        )
+    return low, high
 
 
 def init_weights_path(source: str) -> str:
