@@ -116,5 +116,5 @@ def _signature(
     target = None if budget is None else budget.target
     if budget is not None:
         fitted["lambda_l0"] = None  # the budget sets it
-    fitted["schedule"] = None if schedule is None else schedule.name  # None: also in files from before there were any
+    fitted["schedule"] = None if schedule is None else "anneal"  # None: also in files from before there were any
     return {"M": matrix.sha256(), **objective.sha256(), "target_records": target, **fitted}
