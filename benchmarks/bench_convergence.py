@@ -30,8 +30,7 @@ RECIPES = {
     "l0fast": {"lr": LR, "epochs": 1000},
     "l0fast, lr 0.3": {"lr": 0.3, "epochs": 1000},
     "l0fast, tol 5e-3": {"lr": LR, "epochs": 2000, "tol": 5e-3, "patience": 100},
-    "l0fast, cosine": {"lr": 0.45, "epochs": 500, "schedule": "cosine"},
-    "l0fast, anneal": {"lr": 0.45, "epochs": 250, "schedule": "anneal"},
+    "l0fast, anneal": {"lr": 0.3, "epochs": 400, "schedule": "anneal"},
 }
 """Arguments of fit. The first are l0-python's own."""
 SLACK = 1.02

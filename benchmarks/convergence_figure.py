@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 SHOWN = {
     PEER: (COLOURS["l0-python"], "l0-python"),
     "l0fast": (COLOURS["l0fast"], "l0fast, the same arguments"),
-    "l0fast, anneal": ("#2f9e77", 'l0fast, lr 0.45, schedule="anneal"'),
+    "l0fast, anneal": ("#2f9e77", 'l0fast, lr 0.3, schedule="anneal"'),
 }
 Runs = dict[str, dict[str, list[dict]]]
 

@@ -26,16 +26,14 @@ def test_factors_follow_their_formulas(epochs, epoch):
     t = epoch // SCHEDULE_EVERY * SCHEDULE_EVERY / epochs
     lr = 1.0 if t < 0.5 else (1 + math.cos(math.pi * (2 * t - 1))) / 2
     temperature, price = (2 - 2 * t, 4 - 6 * t) if t < 0.5 else (1.0, 1.0)
-    assert Schedule("cosine", epochs).factors(epoch) == pytest.approx((lr, 1.0, 1.0))
-    assert Schedule("anneal", epochs).factors(epoch) == pytest.approx((lr, temperature, price))
+    assert Schedule(epochs).factors(epoch) == pytest.approx((lr, temperature, price))
 
 
-@pytest.mark.parametrize("name", ["cosine", "anneal"])
-def test_epochs_are_those_of_the_engine_with_these_factors(name):
+def test_epochs_are_those_of_the_engine_with_these_factors():
     """Against plain fits that stand still in between, each with the step, temperature and price of its ten epochs."""
     M, y = survey()
-    scheduled = make().fit(M, y, epochs=45, schedule=name, **FIT)
-    plan, model, prices = Schedule(name, 45), make(), []
+    scheduled = make().fit(M, y, epochs=45, schedule="anneal", **FIT)
+    plan, model, prices = Schedule(45), make(), []
     for first in range(0, 45, SCHEDULE_EVERY):
         lr, temperature, price = plan.factors(first)
         model.beta = 0.35 * temperature
@@ -47,25 +45,24 @@ def test_epochs_are_those_of_the_engine_with_these_factors(name):
     assert scheduled.beta == 0.35, "the model's own temperature stays"
 
 
-@pytest.mark.parametrize("name", ["cosine", "anneal"])
 @pytest.mark.parametrize("first", [7, 20, 33])
-def test_an_interrupted_run_ends_as_one_run(name, first, tmp_path):
+def test_an_interrupted_run_ends_as_one_run(first, tmp_path):
     M, y = survey()
     path = tmp_path / "run"
 
     def interrupt(epoch, metrics):
         raise KeyboardInterrupt
 
-    model, whole = make(), make().fit(M, y, epochs=60, schedule=name, **FIT)
+    model, whole = make(), make().fit(M, y, epochs=60, schedule="anneal", **FIT)
     with pytest.raises(KeyboardInterrupt):
-        fit = {**FIT, "schedule": name, "checkpoint": path, "checkpoint_freq": first}
+        fit = {**FIT, "schedule": "anneal", "checkpoint": path, "checkpoint_freq": first}
         model.fit(M, y, epochs=60, callback=interrupt, verbose_freq=first + 5, **fit)
     resumed = make().load_checkpoint(path)
     assert resumed.epoch == first
-    resumed.fit(M, y, epochs=60 - first, resume=True, schedule=name, **FIT)
+    resumed.fit(M, y, epochs=60 - first, resume=True, schedule="anneal", **FIT)
     assert torch.equal(resumed.log_weight, whole.log_weight) and torch.equal(resumed.log_alpha, whole.log_alpha)
     np.testing.assert_array_equal(resumed.history["loss"], whole.history["loss"])
-    with pytest.raises(ValueError, match=r"schedule is not that of the saved run \(.* there, None here\)"):
+    with pytest.raises(ValueError, match=r"schedule is not that of the saved run \(anneal there, None here\)"):
         make().load_checkpoint(path).fit(M, y, epochs=3, resume=True, **FIT)
 
 
@@ -94,30 +91,23 @@ def test_early_stopping_watches_the_price_that_was_asked_for():
     assert model._run.least_objective == pytest.approx(data + FIT["lambda_l0"] * penalty, rel=1e-4)
 
 
-def test_overridden_methods_take_the_step_but_no_temperature():
+def test_overridden_methods_know_one_temperature():
     M, y = survey()
 
     class Own(type(make())):
         def get_l2_penalty(self):
             return super().get_l2_penalty()
 
-    own = Own(N_RECORDS, beta=0.35, seed=5)
     with pytest.raises(ValueError, match="schedule: expected no overridden methods with 'anneal', got those of Own"):
-        own.fit(M, y, epochs=5, schedule="anneal", **FIT)
-    own.fit(M, y, epochs=10, schedule="cosine", **FIT)
-    before = own.log_weight.detach().clone()
-    # The last of 1,000 epochs: next to no step.
-    own._run.epoch = 990
-    own.fit(M, y, epochs=10, resume=True, schedule="cosine", **FIT)
-    assert 0 < (own.log_weight.detach() - before).abs().max() < 0.01
+        Own(N_RECORDS, beta=0.35, seed=5).fit(M, y, epochs=5, schedule="anneal", **FIT)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (dict(schedule="linear"), ValueError, "schedule: expected one of constant, cosine, anneal, got 'linear'"),
+        (dict(schedule="linear"), ValueError, "schedule: expected one of constant, anneal, got 'linear'"),
         (dict(schedule=None), TypeError, "schedule: expected a string, got NoneType"),
-        (dict(schedule="cosine", target_records=5), ValueError, "schedule: expected 'constant' with target_records"),
+        (dict(schedule="anneal", target_records=5), ValueError, "schedule: expected 'constant' with target_records"),
     ],
 )
 def test_bad_schedules_are_refused_before_anything_changes(options, error, message):
@@ -134,8 +124,8 @@ def test_no_epochs_are_no_division_by_zero():
     assert make().fit(M, y, epochs=0, schedule="anneal", **FIT).epoch == 0
 
 
-def test_they_pay_on_the_cps_problem():
-    """At the same step and epochs: cosine leaves less error, anneal moreover a lower objective with fewer records."""
+def test_annealing_pays_on_the_cps_problem():
+    """At the same step and epochs: less error with fewer records."""
     with np.load(DATA) as data:
         M = sp.csr_matrix((data["data"], data["indices"], data["indptr"]), shape=tuple(data["shape"]))
         y, w0 = data["y"], data["w0"]
@@ -147,8 +137,8 @@ def test_they_pay_on_the_cps_problem():
         data = (((M @ weights - y) / (y + 1)) ** 2).sum()
         return data, data + 1e-3 * float(model.get_l0_penalty().detach()), np.count_nonzero(weights)
 
-    constant, cosine, annealed = judged("constant"), judged("cosine"), judged("anneal")
-    assert cosine[0] < constant[0] / 2 and annealed[0] < constant[0] / 2
+    constant, annealed = judged("constant"), judged("anneal")
+    assert annealed[0] < constant[0] / 2
     assert annealed[1] < 0.95 * constant[1] and annealed[2] < 0.95 * constant[2]
 
 

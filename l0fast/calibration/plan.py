@@ -30,7 +30,7 @@ def run_signature(objective: Objective, options: FitOptions, plan: RunPlan) -> d
     target = None if plan.budget is None else plan.budget.target
     if plan.budget is not None:
         fitted["lambda_l0"] = None  # the budget sets it
-    fitted["schedule"] = None if plan.schedule is None else plan.schedule.name  # None: also in files from before any
+    fitted["schedule"] = None if plan.schedule is None else "anneal"  # None: also in files from before any
     return {**objective.sha256(), "target_records": target, **fitted, **constraints_signature(plan.constraints)}
 
 

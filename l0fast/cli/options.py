@@ -217,10 +217,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--patience", metavar="N", type=_whole(1), help="epochs that --tol waits (default: 50)")
     add(
         "--schedule",
-        choices=("constant", "cosine", "anneal"),
+        choices=("constant", "anneal"),
         default="constant",
-        help="cosine: --lr falls in the second half; anneal: gates are also softer and dearer in the first, which "
-        "saves epochs at --lr 0.3 to 0.45",
+        help="anneal: gates at first softer and dearer, --lr falls in the second half; try --epochs 400 --lr 0.3",
     )
     add("--beta", metavar="X", type=_number, default=0.35, help="temperature of the gates")
     add("--gamma", metavar="X", type=_number, default=-0.1, help="lower end of the gates' stretched interval, below 0")
