@@ -110,6 +110,13 @@ def test_parents_without_the_column(problem, capsys):
     fails(capsys, *CALIBRATE, "-o", "w.npy", "--level-weight", "1=2", says="--level-weight: expected a column parent")
 
 
+def test_check_looks_at_the_parents(problem, capsys):
+    with_parents(PARENTS)
+    assert run("check", "matrix.npz", "--targets", "targets.csv") == 0
+    assert "note: 1 of 3 parents are not the sum of their children's values: t0 by " in capsys.readouterr().out
+    fails(capsys, "check", "matrix.npz", "--targets", "targets.csv", "--level-weight", "2=1", says="expected levels 1")
+
+
 def test_a_target_that_is_its_own_part(problem, capsys):
     with_parents(["t0", *[""] * 11])
     fails(capsys, *CALIBRATE, "-o", "w.npy", says="--targets: column parent: 't0' is below 't0', a circle")
