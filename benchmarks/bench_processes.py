@@ -5,8 +5,8 @@
 
 Each process has one thread and an equal part of a random problem with all gates open. One line for each number of
 processes: an epoch in seconds of the clock and of process 0's CPU (median over rounds; on a busy machine only the
-second means anything), nonzeros a CPU second; and the clock's seconds of the sum alone, of targets + 3 doubles. gloo, through
-the loopback interface.
+second means anything), nonzeros a CPU second; and the clock's seconds of the sum alone, of targets + 3 doubles. gloo,
+through the loopback interface.
 """
 
 import argparse
