@@ -44,6 +44,7 @@ def save(model, path, group: Alone | ShardGroup) -> None:
     with group.agreed():
         if group.is_first:
             _write(model, path, tensors, group.n_total)
+            group.saved(path, run.epoch)  # even if a process is lost before all know
     group.saved(path, run.epoch)
 
 
