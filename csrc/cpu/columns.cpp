@@ -127,6 +127,14 @@ L0FAST_HD void scatter_loop(const Columns<T, Row>& m, int64_t first, const OpenL
   }
 }
 
+// Unsigned is the row's type without its sign: a negative row is then above all others.
+template <typename Unsigned, typename Row>
+L0FAST_HD bool rows_inside_loop(const Row* __restrict rows, int64_t count, int64_t n_targets) {
+  Unsigned high = 0;
+  for (int64_t k = 0; k < count; ++k) high = std::max(high, static_cast<Unsigned>(rows[k]));
+  return count == 0 || static_cast<int64_t>(high) < n_targets;
+}
+
 }  // namespace
 
 #define L0FAST_DEFINE_COLUMNS(T, Row)                                                                                \
@@ -144,6 +152,13 @@ L0FAST_DEFINE_COLUMNS(float, int32_t)
 L0FAST_DEFINE_COLUMNS(double, uint16_t)
 L0FAST_DEFINE_COLUMNS(double, int32_t)
 #undef L0FAST_DEFINE_COLUMNS
+
+L0FAST_CLONES bool rows_inside(const uint16_t* rows, int64_t count, int64_t n_targets) {
+  return rows_inside_loop<uint16_t>(rows, count, n_targets);
+}
+L0FAST_CLONES bool rows_inside(const int32_t* rows, int64_t count, int64_t n_targets) {
+  return rows_inside_loop<uint32_t>(rows, count, n_targets);
+}
 
 namespace {
 constexpr int64_t kRecordCost = 8;  // noise, exp, two Adam steps: about as long as eight nonzeros

@@ -62,6 +62,10 @@ L0FAST_DECLARE_COLUMNS(double, uint16_t)
 L0FAST_DECLARE_COLUMNS(double, int32_t)
 #undef L0FAST_DECLARE_COLUMNS
 
+// Whether 0 <= row < n_targets for all of them.
+bool rows_inside(const uint16_t* rows, int64_t count, int64_t n_targets);
+bool rows_inside(const int32_t* rows, int64_t count, int64_t n_targets);
+
 // How many parts: of equal work, counted as nonzeros plus what a record costs without any. A part is worth its private
 // totals only if it has many more nonzeros than there are targets.
 int64_t count_parts(int64_t nnz, int64_t n_records, int64_t n_targets);

@@ -30,12 +30,8 @@ Columns<T, Row> checked_columns(const char* op, const Tensor& indptr, const Tens
     if (!good) ordered = false;
   });
   for_each_part((nnz + kChunk - 1) / kChunk, [&](int64_t part) {
-    Row low = 0, high = 0;
-    for (int64_t k = part * kChunk; k < std::min(nnz, (part + 1) * kChunk); ++k) {
-      low = std::min(low, m.rows[k]);
-      high = std::max(high, m.rows[k]);
-    }
-    if (low < 0 || static_cast<int64_t>(high) >= n_targets) in_range = false;
+    const int64_t begin = part * kChunk;
+    if (!rows_inside(m.rows + begin, std::min(kChunk, nnz - begin), n_targets)) in_range = false;
   });
   if (!ordered) fail(op, "indptr", "expected non-decreasing offsets, got a decrease");
   if (!in_range) fail(op, "rows", "expected 0 <= row < ", n_targets, ", got a row outside");

@@ -11,8 +11,8 @@ mode=plain
 case "$1" in --*) mode=${1#--} && shift ;; esac
 python=$(realpath -s "$1")
 shift
-# Without test_gated_totals.py and test_calibration_epochs.py, whose float64 bounds fixed-point totals do not meet and whose
-# unread NaNs the device refuses: tests/cuda has their like.
+# Without test_gated_totals.py, test_calibration_epochs.py and test_calibration_step.py, whose float64 bounds fixed-point
+# totals do not meet and whose unread NaNs the device refuses: tests/cuda has their like.
 [ $# -gt 0 ] || set -- tests/cuda tests/test_{hard_concrete,l0_penalty,l0_penalties,gated_weight,batch_gates,second_order}.py
 here=$(cd "$(dirname "$0")/../.." && pwd)
 copy=$(mktemp -d)
