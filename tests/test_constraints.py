@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from model_problem import N_RECORDS, make, survey
+from scipy import optimize
 from test_budget import problem
 
 from l0fast.calibration import SparseCalibrationWeights
@@ -170,6 +171,23 @@ def test_refit_has_constraints_of_its_own():
     assert (weights / initial).max() <= 4 < returned_ratio
     assert weights.sum() == pytest.approx(initial.sum(), rel=1e-9)
     assert np.abs(M @ weights / y - 1).mean() < 1e-3
+
+
+def test_refit_ends_at_the_best_weights_of_that_total():
+    """Targets that want other weights, and more of them: beside scipy's, where the total has a weight of 10^4."""
+    generator = np.random.default_rng(4)
+    M = generator.uniform(0.1, 1, (60, 20))
+    y = M @ generator.uniform(1.5, 2.5, 20)
+    A = np.vstack([M / (y + 1)[:, None], np.full((1, 20), 1e4)])
+    best, norm = optimize.nnls(A, np.append(y / (y + 1), 20e4))
+    assert best.sum() == pytest.approx(20, rel=1e-6)
+    model = SparseCalibrationWeights(20, init_keep_prob=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # so few weights have no sum that is right to 1e-9
+        model.refit(M, y, epochs=4000, lr=0.05, loss_type="relative", mass="conserve")
+    w = returned(model)
+    assert w.sum() == pytest.approx(20, rel=1e-7)
+    assert np.square((M @ w - y) / (y + 1)).sum() < 1.001 * norm**2
 
 
 @pytest.mark.parametrize("refit", [False, True])

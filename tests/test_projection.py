@@ -1,5 +1,8 @@
 """How a constrained run ends: records that can carry the mass, and sums of float32 weights that are right."""
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -131,7 +134,7 @@ def test_few_records_say_what_float32_allows():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_row_is_the_last_one(n_targets, dtype, monkeypatch):
     monkeypatch.setattr(mass_row, "_CHUNK", 13)
-    M = sp.random(n_targets, 50, density=300 / n_targets / 50, format="csc", random_state=3)
+    M = sp.random(n_targets, 50, density=300 / n_targets / 50, format="lil", random_state=3)
     M[n_targets - 1, 4] = 2.0
     for matrix in (M, sp.csc_matrix(M.shape)):
         values = torch.arange(1, 51).to(dtype)
@@ -157,3 +160,20 @@ def test_total_costs_a_multiple_of_all_targets(loss, options):
     assert float(untouched) == pytest.approx(mass_row.SHARE * float(alone), rel=0.1)
     assert float(longer.evaluate(torch.cat([torch.from_numpy(y), torch.tensor([400.0])]))[0]) == 0
     assert matrix.n_targets == len(y) + 1
+
+
+def test_benchmark_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    import bench_constraints
+
+    out = tmp_path / "constraints.csv"
+    arguments = ["--problem", "tiny", "--records", "1600", "--ratio", "5", "--epochs", "300", "--out", str(out)]
+    assert bench_constraints.main(arguments) == 0
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["way"] for row in rows] == ["dense"] * 3 + ["gates", "refit"] * 3
+    for row in rows:
+        if row["constraints"] != "free":
+            assert abs(float(row["total_change"])) < 1e-9
+        if "ratio 5" in row["constraints"]:
+            assert float(row["largest_change"]) <= 5 and float(row["mean_error"]) < 0.05
