@@ -1,20 +1,25 @@
 """What a record budget costs and gives: one run for each budget, refitted; beside it a random subset, refitted too.
 
     python benchmarks/bench_budget.py [--problem cps40k] [--records 20000 5000 1000] [--epochs 1000] [--seed 0]
-        [--out benchmarks/results/budget.csv]
+        [--peer fit|epochs] [--out benchmarks/results/budget.csv]
 
 One row for each budget and way ('gates', 'refit' of the same run, 'random subset, refit'): records; gates that were
 moved at the end, since steering had not closed them; mean and largest relative error; seconds of this step; Kish's
-effective sample size and the largest weight over the median.
+effective sample size and the largest weight over the median. With --peer two more: a bisection over the price of a
+record with l0fast and with l0-python, ten fits each; l0-python's time is ten times that of one fit ('fit') or of a few
+epochs ('epochs', which have no result), see budget_peer.py. budget_figure.py draws the CSV.
 """
 
 import argparse
+import itertools
 import time
 import warnings
 from pathlib import Path
 
+import budget_peer
 import numpy as np
 import torch
+from budget_peer import JITTER, LR
 from common import append_row, run_facts, significant
 from problems import BETA, GAMMA, LAMBDA_L2, OPEN_KEEP_PROB, PROBLEMS, ZETA, Problem, make_problem
 
@@ -22,8 +27,7 @@ from l0fast.calibration import SparseCalibrationWeights
 from l0fast.calibration.diagnostics import quality, weight_statistics
 from l0fast.calibration.matrix import pack
 
-LR = 0.15
-JITTER = 0.05
+NO_RESULT = dict.fromkeys(("records", "mean_error", "max_error", "ess", "largest_ratio"), "")
 
 
 def model_of(problem: Problem, keep, initial, seed: int, jitter: float = 0.0) -> SparseCalibrationWeights:
@@ -36,7 +40,8 @@ def model_of(problem: Problem, keep, initial, seed: int, jitter: float = 0.0) ->
 
 def judged(problem: Problem, model: SparseCalibrationWeights) -> dict:
     """Errors of the weights in double precision, and how uneven they are."""
-    weights = model.get_weights(deterministic=True).detach().double().numpy()
+    with torch.no_grad():
+        weights = model.get_weights(deterministic=True).double().numpy()
     errors, uneven = quality(problem.M @ weights, problem.y), weight_statistics(weights)
     return {
         "records": uneven["count"],
@@ -70,6 +75,19 @@ def measure(problem: Problem, matrix, k: int, epochs: int, seed: int):
     yield "random subset, refit", time.perf_counter() - began, 0, judged(problem, model)
 
 
+def measure_peer(problem: Problem, matrix, k: int, epochs: int, seed: int, how: str):
+    """Yields the same for the bisections."""
+    price, seconds = budget_peer.bisected_price(problem, matrix, k, epochs, seed)
+    model, _ = budget_peer.fitted(SparseCalibrationWeights, problem, matrix, price, epochs, seed)
+    yield "bisection, l0fast", seconds, 0, judged(problem, model)
+    if how == "epochs":
+        one = budget_peer.seconds_of_epochs(problem, epochs, seed)
+        yield "bisection, l0-python (10 x epochs)", budget_peer.FITS * one, 0, NO_RESULT
+    else:
+        model, one = budget_peer.measured(problem, price, epochs, seed)
+        yield "bisection, l0-python (10 x one fit)", budget_peer.FITS * one, 0, judged(problem, model)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problem", choices=PROBLEMS, default="cps40k")
@@ -77,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--peer", choices=("fit", "epochs"), help="bisections too, l0-python's by one fit or epochs")
     parser.add_argument("--cps", type=Path, help="file with the full CPS problem, for cps280k")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "l0fast")
     parser.add_argument("--out", type=Path, help="CSV to add the rows to")
@@ -87,7 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(problem, flush=True)
     matrix = pack(problem.M)
     for k in options.records:
-        for way, seconds, moved, figures in measure(problem, matrix, k, options.epochs, options.seed):
+        ways = measure(problem, matrix, k, options.epochs, options.seed)
+        if options.peer:
+            ways = itertools.chain(ways, measure_peer(problem, matrix, k, options.epochs, options.seed, options.peer))
+        for way, seconds, moved, figures in ways:
             row = {"problem": problem.name, "budget": k, "way": way, "epochs": options.epochs}
             row |= {"seconds": significant(seconds), "moved": moved, **figures, "seed": options.seed}
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)

@@ -82,9 +82,9 @@ def test_bad_input(folder, capsys):
     fails(capsys, *data[:-2], "-o", "hh.parquet", says="--output: hh.parquet is the file of --data too")
     missing = ("--data", "none.parquet", "--targets", "words.csv")
     fails(capsys, "calibrate", *missing, *out, says="--data: cannot read none.parquet")
-    fails(
-        capsys, "calibrate", "--data", "words.csv", "--targets", "words.csv", *out, says="--data: words.csv is damaged"
-    )
+    Path("text.parquet").write_text("name,value\n")
+    missing = ("--data", "text.parquet", "--targets", "words.csv")
+    fails(capsys, "calibrate", *missing, *out, says="--data: text.parquet is damaged")
     write_csv("words.csv", ("name", "measure", "filter", "value"), [("t", 1, "kids = 1", 3)])
     fails(capsys, *data, says="--targets: t: filter: expected a column, a number, a quoted text or an operator at posi")
     write_csv("words.csv", ("name", "measure", "filter", "value"), [("t", 1, "kids == 9", 3)])

@@ -22,7 +22,8 @@ def to_torch(M: np.ndarray, layout: str):
         return M
     if layout == "coo":
         return M.to_sparse()
-    return getattr(M, f"to_sparse_{layout}")(*[(2, 3)] * layout.startswith("bs"))
+    block = (2, 3) if M.shape[0] % 2 == 0 else (3, 2)
+    return getattr(M, f"to_sparse_{layout}")(*[block] * layout.startswith("bs"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -44,6 +45,27 @@ def test_formats_and_types(engine, format, value, index, dtype):
 def test_every_scipy_format(engine, format, array):
     kind = getattr(sp, f"{format}_{'array' if array else 'matrix'}")
     assert_same_bits(pack(kind(dense())), pack(dense()))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize(
+    "format", [*SCIPY_FORMATS, "strided", "torch coo", "torch csr", "torch csc", "torch bsr", "bsc"]
+)
+def test_records_by_targets_is_the_transpose(engine, format):
+    M = np.ascontiguousarray(dense().T)  # [9, 6]
+    M = sp.coo_matrix(M).asformat(format) if format in SCIPY_FORMATS else to_torch(M, format.split()[-1])
+    assert_same_bits(pack(M, orient="records_by_targets"), pack(dense()))
+
+
+def test_orientation_is_never_guessed():
+    with pytest.raises(ValueError, match="orient: expected targets_by_records or records_by_targets, got 'records'"):
+        pack(dense(), orient="records")
+    with pytest.raises(ValueError, match="orient: a PackedMatrix is targets by records already"):
+        pack(pack(dense()), orient="records_by_targets")
+    with pytest.raises(ValueError, match=r"got nan at row 2, column 1 \(rows are targets"):
+        M = dense().T.copy()
+        M[1, 2] = np.nan
+        pack(M, orient="records_by_targets")
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")

@@ -170,7 +170,17 @@ class PackedMatrix:
         )
 
 
-def pack(M, dtype: torch.dtype = torch.float32, device="cpu", threads: int | None = None) -> PackedMatrix:
+ORIENTATIONS = ("targets_by_records", "records_by_targets")
+
+
+def pack(
+    M,
+    dtype: torch.dtype = torch.float32,
+    device="cpu",
+    threads: int | None = None,
+    *,
+    orient: str = "targets_by_records",
+) -> PackedMatrix:
     """Packs a matrix into compressed columns. Duplicates are summed in double and rounded once; zeros are dropped.
 
     The result has the same bits for every format, order of entries within a row or column, and number of threads.
@@ -184,14 +194,29 @@ def pack(M, dtype: torch.dtype = torch.float32, device="cpu", threads: int | Non
         device: where the result lives; packing itself takes place on the CPU. On the way to a CUDA device the host
             holds the packed matrix and at most 2 x 64 MB of pinned memory.
         threads: number of threads, torch's by default.
+        orient: what rows and columns of M are: 'targets_by_records', or 'records_by_targets' for a matrix
+            [n_records, n_targets], whose arrays are read as they are.
 
     Raises:
         TypeError: M is something else, or holds no numbers.
-        ValueError: M is empty, complex, not finite (also after rounding to dtype) or inconsistent.
+        ValueError: M is empty, complex, not finite (also after rounding to dtype) or inconsistent; an unknown orient,
+            or another than the default with a PackedMatrix.
         MemoryError: the CUDA device has not enough free memory for it; raised before packing begins.
     """
     dtype, device, threads = _checked_dtype(dtype), _exact_device(device), _checked_threads(threads)
-    return _packed(M if isinstance(M, PackedMatrix) else source_of(M), dtype, device, threads)
+    if orient not in ORIENTATIONS:
+        raise ValueError(f"orient: expected {' or '.join(ORIENTATIONS)}, got {orient!r}")
+    turned = orient != ORIENTATIONS[0]
+    if isinstance(M, PackedMatrix):
+        if turned:
+            raise ValueError("orient: a PackedMatrix is targets by records already, got 'records_by_targets'")
+        return _packed(M, dtype, device, threads)
+    if not turned:
+        return _packed(source_of(M), dtype, device, threads)
+    try:
+        return _packed(source_of(M).transposed(), dtype, device, threads)
+    except ValueError as error:
+        raise ValueError(f"{error} (rows are targets, columns records, as orient says)") from None
 
 
 class MatrixCache:

@@ -63,6 +63,11 @@ class Source:
         """Entries, before duplicates are summed and zeros dropped."""
         return self.values.size if self.indptr is None else int(self.indptr[-1])
 
+    def transposed(self) -> "Source":
+        """The matrix of which this is the transpose, on the same arrays."""
+        turned = {"csr": "csc", "csc": "csr", "coo": "coo"}[self.format]
+        return Source(turned, self.indptr, self.cols, self.rows, self.values, self.shape[::-1])
+
     def content_key(self, threads: int) -> tuple:
         """Equal for equal arrays, different for any change in them."""
         arrays = [a for a in (self.indptr, self.rows, self.cols, self.values) if a is not None]

@@ -53,11 +53,14 @@ def optional_module(name: str, extra: str, purpose: str) -> ModuleType:
 
 
 def file_sha256(path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    """Hex digest of a file's bytes; of a folder, of its files' names and bytes."""
+    digest, path = hashlib.sha256(), Path(path)
+    for part in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
+        if part != path:
+            digest.update(f"{part.relative_to(path).as_posix()}\0".encode())
+        with open(part, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """Where a command's problem comes from: a matrix file, or with ``--data`` records in a table and targets in words."""
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 
@@ -42,8 +43,9 @@ def read_frame(options: argparse.Namespace) -> tuple[CalibrationProblem, np.ndar
     Raises:
         InputError: unreadable files, or whatever is wrong with targets or records, by name.
     """
-    for argument, path in (("--data", options.data), ("--targets", options.targets)):
-        check_readable(argument, path)
+    check_readable("--targets", options.targets)
+    if not Path(options.data).is_dir():
+        check_readable("--data", options.data)
     optional_module("pyarrow.parquet", "data", "--data")
     try:
         problem = CalibrationProblem.from_frame(options.data, options.targets, options.id, options.weight)

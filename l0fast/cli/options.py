@@ -129,9 +129,10 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--data",
-        metavar="FILE.parquet",
-        help="instead of MATRIX: a row for each record; needs l0fast[data], and --targets are then in words, with "
-        "columns name,measure,filter,value and optionally group,weight,scale,tolerance (see README)",
+        metavar="FILE",
+        help="instead of MATRIX: a parquet or CSV file or a folder of parquet files, a row for each record; needs "
+        "l0fast[data], and --targets are then in words, with columns name,measure,filter,value and "
+        "optionally group,weight,scale,tolerance (see README)",
     )
     group.add_argument("--id", metavar="COLUMN", help="column of --data that names the records in the weights file")
     group.add_argument("--weight", metavar="COLUMN", help="column of --data with the initial weights (default: all 1)")

@@ -56,7 +56,8 @@ class CalibrationProblem:
         be larger than the memory; the packed matrix (6 bytes a nonzero, 8 a record) may not.
 
         Args:
-            df: pandas DataFrame, pyarrow Table or path of a parquet file, a row for each record.
+            df: a row for each record: pandas DataFrame, pyarrow Table, or path of a parquet file, of a CSV file, or of
+                a folder of parquet files, which may be partitioned by columns (``state=CA/part-0.parquet``).
             targets: a list of :class:`.targets.Target`, :class:`.targets.Margins` and dicts, a DataFrame, or a path;
                 see :func:`.targets.wanted_targets`.
             id: column of distinct values, by which results join back; None numbers the rows from 0.

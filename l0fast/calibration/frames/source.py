@@ -89,21 +89,24 @@ class ParquetSource:
             raise ValueError(f"data: {self.path} is damaged: {str(error).splitlines()[0]}") from None
 
 
-def open_source(data) -> TableSource | ParquetSource:
-    """The source of a DataFrame, a Table or the path of a parquet file.
+def open_source(data):
+    """The source of a DataFrame, a Table or a path: a parquet file, a CSV file or a folder of parquet files.
 
     Raises:
         TypeError: something else. OSError, ValueError: a file that cannot be read, or columns of the same name.
     """
     if isinstance(data, str | Path):
-        source = ParquetSource(Path(data))
+        from .files_source import FilesSource
+
+        path = Path(data)
+        source = FilesSource(path) if path.is_dir() or path.suffix.lower() == ".csv" else ParquetSource(path)
     elif type(data).__module__.startswith("pandas") and hasattr(data, "iloc") and hasattr(data, "columns"):
         source = TableSource([str(name) for name in data.columns], lambda columns: _from_pandas(data, columns))
     elif type(data).__module__.startswith("pyarrow") and hasattr(data, "select"):
         table = data if hasattr(data, "combine_chunks") else optional_library("pyarrow").Table.from_batches([data])
         source = TableSource(list(table.column_names), lambda columns: _from_arrow(table, columns))
     else:
-        known = "a pandas DataFrame, a pyarrow Table or the path of a parquet file"
+        known = "a pandas DataFrame, a pyarrow Table or a path"
         raise TypeError(f"data: expected {known}, got {type(data).__name__}")
     twice = {name for name in source.names if source.names.count(name) > 1} if _repeats(source.names) else ()
     if twice:

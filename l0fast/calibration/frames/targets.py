@@ -40,7 +40,8 @@ class Margins:
     by: str | list[str]
     """Columns of the records and of the table."""
     totals: object
-    """DataFrame, or path of a CSV or parquet file, with the columns ``by`` and ``value``."""
+    """DataFrame, or path of a CSV or parquet file, with the columns ``by`` and ``value``. A cell is a value, or in a
+    DataFrame an interval as pandas.cut makes them."""
     measure: str | int = 1
     value: str = "value"
     filter: str | None = None
@@ -202,10 +203,20 @@ def _cells(margins: Margins, where: str) -> list[Wanted]:
         for column in by:
             if missing(row[column]):
                 raise ValueError(f"targets: {where}: no {column} in row {number} of the totals")
-            conditions.append(CellCondition(column, "==", (plain(row[column]),), from_text=from_text))
+            conditions += _cell_conditions(column, plain(row[column]), from_text)
         label = "/".join([start, *(f"{column}={row[column]}" for column in by)])
         cells.append(_wanted(replace(target, value=row[margins.value], name=label), label, tuple(conditions)))
     return cells
+
+
+def _cell_conditions(column: str, cell, from_text: bool) -> list["CellCondition"]:
+    """Equality, or for an interval of pandas (pd.cut) its two ends; an infinite end is none."""
+    if not (hasattr(cell, "closed") and hasattr(cell, "left")):
+        return [CellCondition(column, "==", (cell,), from_text=from_text)]
+    low = ">=" if cell.closed in ("left", "both") else ">"
+    high = "<=" if cell.closed in ("right", "both") else "<"
+    ends = ((low, plain(cell.left)), (high, plain(cell.right)))
+    return [CellCondition(column, operator, (end,)) for operator, end in ends if math.isfinite(end)]
 
 
 @dataclass(frozen=True)
