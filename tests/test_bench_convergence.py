@@ -49,7 +49,7 @@ def test_a_short_run_writes_looks_a_summary_and_a_figure(tmp_path, monkeypatch, 
     assert "l0-python runs 20 epochs" in told and told.count("l0fast, anneal") == 2 and "all four" in told
     assert bench_convergence.main(arguments) == 0
     assert "l0-python runs 20 epochs" not in capsys.readouterr().out, "once is enough"
-    convergence_figure.main(["--csv", str(out)])
+    convergence_figure.main(["--csv", str(out), "--clock", "cpu"])
     assert out.with_suffix(".png").stat().st_size > 10_000
 
 
@@ -122,6 +122,14 @@ def test_a_contender_that_never_gets_there_is_named():
     lines = bench_convergence.summary([*runs, peer], everything=False)
     assert lines[0].split() == "a 20 epochs, 2.00 s, CPU 80.00 s: 25 times as fast, 1 by CPU time".split()
     assert lines[1].split() == "b reached it in 1 of 2 runs".split()
+
+
+def test_the_figure_shows_the_run_that_gets_there_in_the_median_time():
+    goal = {"loss": 10, "active": 100}
+    runs = [[{"loss": 11, "active": 100, "seconds": 1}, {"loss": 9, "active": 100, "seconds": t}] for t in (7, 3, 5)]
+    never = [{"loss": 11, "active": 100, "seconds": 4}]
+    assert convergence_figure.median_run([*runs, never], goal, "seconds") is runs[2]
+    assert convergence_figure.median_run([never, never[:]], goal, "seconds") is never
 
 
 def test_unknown_problem_is_refused(capsys):

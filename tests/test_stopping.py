@@ -16,18 +16,22 @@ STOP = {"tol": 1e-2, "patience": 40}
 """On the survey of model_problem this ends a run after some 100 epochs."""
 
 
+def objective_of(model, M, y, lambda_l0: float, lambda_l2: float) -> float:
+    """From the formula, in float64."""
+    log_weight, log_alpha = model.log_weight.detach().double(), model.log_alpha.detach().double()
+    weights = log_weight.exp() * reference.hard_concrete(log_alpha, temperature=0.35)
+    data = (((M @ weights.numpy() - y) / (y + 1)) ** 2).sum()
+    penalty, squares = reference.l0_penalty(log_alpha, temperature=0.35), (2 * log_weight).exp().sum()
+    return float(data + lambda_l0 * float(penalty) + lambda_l2 * float(squares))
+
+
 def objectives(epochs: int, start=make) -> list[float]:
-    """The deterministic objective after 0, CHECK_EVERY, ... epochs, from the formula, in float64."""
+    """The objective after 0, CHECK_EVERY, ... epochs."""
     M, y = survey()
     model, values = start(), []
-    dense = torch.from_numpy(M.toarray())
     for done in range(0, epochs + 1, CHECK_EVERY):
         model.fit(M, y, epochs=CHECK_EVERY if done else 0, resume=done > 0, lambda_l2=1e-6, **FIT)
-        log_weight, log_alpha = model.log_weight.detach().double(), model.log_alpha.detach().double()
-        weights = log_weight.exp() * reference.hard_concrete(log_alpha, temperature=0.35)
-        data = (((dense @ weights).numpy() - y) / (y + 1)) ** 2
-        penalties = 1e-4 * reference.l0_penalty(log_alpha, temperature=0.35) + 1e-6 * (2 * log_weight).exp().sum()
-        values.append(data.sum() + float(penalties))
+        values.append(objective_of(model, M, y, FIT["lambda_l0"], 1e-6))
     return values
 
 
@@ -52,6 +56,13 @@ def test_ends_where_the_objective_has_ceased_to_fall(rule):
     whole = make().fit(M, y, epochs=model.epoch, lambda_l2=1e-6, **FIT)
     assert torch.equal(model.log_weight, whole.log_weight), "looking changes nothing"
     assert not whole.stopped
+
+
+def test_what_is_watched_is_the_whole_objective():
+    M, y = survey()
+    prices = {"lambda_l0": 0.01, "lambda_l2": 0.003}
+    model = make().fit(M, y, epochs=CHECK_EVERY, lr=0.1, loss_type="relative", **prices, tol=0, patience=1000)
+    assert model._run.least_objective == pytest.approx(objective_of(model, M, y, **prices), rel=1e-5)
 
 
 def test_patience_has_a_default():
@@ -129,6 +140,8 @@ def test_small_falls_add_up_and_bad_values_are_no_fall():
     rule, state = EarlyStopping(tol=0.1, patience=20), make().fit(*survey(), epochs=0, **FIT)._run
     falls = {0: 1.0, 10: 10.0, 20: 9.5, 30: 8.9, 40: float("nan"), 50: 8.9}
     ends = {}
+    state.epoch = 10
+    assert not rule.ends(state, lambda: float("nan")) and state.least_objective is None
     for epoch, value in falls.items():
         state.epoch = epoch
         ends[epoch] = rule.ends(state, lambda value=value: value)
