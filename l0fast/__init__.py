@@ -23,6 +23,7 @@ from .layers import (
 from .ops import (
     batch_gates,
     calibration_epochs_,
+    calibration_step_,
     gated_totals,
     gated_weight,
     hard_concrete,
@@ -70,6 +71,7 @@ __all__ = [
     "activity",
     "batch_gates",
     "calibration_epochs_",
+    "calibration_step_",
     "check_finite",
     "collect_regularization_losses",
     "compute_l0_penalty",
