@@ -176,4 +176,4 @@ def test_benchmark_runs(tmp_path, monkeypatch, capsys):
         if row["constraints"] != "free":
             assert abs(float(row["total_change"])) < 1e-9
         if "ratio 5" in row["constraints"]:
-            assert float(row["largest_change"]) <= 5 and float(row["mean_error"]) < 0.05
+            assert float(row["largest_change"]) <= 5 and float(row["mean_error"]) < 0.1
