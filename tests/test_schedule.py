@@ -14,6 +14,7 @@ from l0fast import reference
 from l0fast.calibration import SparseCalibrationWeights
 from l0fast.calibration.chunks import SCHEDULE_EVERY
 from l0fast.calibration.schedule import Schedule
+from l0fast.calibration.stopping import CHECK_EVERY
 from l0fast.cli.demo import DATA
 
 FIT = {"lambda_l0": 1e-4, "lr": 0.1, "loss_type": "relative"}
@@ -84,7 +85,7 @@ def test_a_constant_schedule_is_none():
 def test_early_stopping_watches_the_price_that_was_asked_for():
     """And not that of the first epochs, whose fall would look like one of the objective."""
     M, y = survey()
-    model = make().fit(M, y, epochs=10, schedule="anneal", tol=0, patience=1000, lambda_l2=0.0, **FIT)
+    model = make().fit(M, y, epochs=CHECK_EVERY, schedule="anneal", tol=0, patience=1000, lambda_l2=0.0, **FIT)
     weights = (model.log_weight.exp() * model.get_deterministic_gates()).detach().double().numpy()
     data = (((M @ weights - y) / (y + 1)) ** 2).sum()
     penalty = float(reference.l0_penalty(model.log_alpha.detach().double(), temperature=0.35))

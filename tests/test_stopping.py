@@ -137,17 +137,17 @@ def test_works_through_overridden_methods_and_without_gates():
 
 
 def test_small_falls_add_up_and_bad_values_are_no_fall():
-    rule, state = EarlyStopping(tol=0.1, patience=20), make().fit(*survey(), epochs=0, **FIT)._run
-    falls = {0: 1.0, 10: 10.0, 20: 9.5, 30: 8.9, 40: float("nan"), 50: 8.9}
+    rule, state = EarlyStopping(tol=0.1, patience=40), make().fit(*survey(), epochs=0, **FIT)._run
+    falls = {0: 1.0, 20: 10.0, 40: 9.5, 60: 8.9, 80: float("nan"), 100: 8.9}
     ends = {}
-    state.epoch = 10
+    state.epoch = 20
     assert not rule.ends(state, lambda: float("nan")) and state.least_objective is None
     for epoch, value in falls.items():
         state.epoch = epoch
         ends[epoch] = rule.ends(state, lambda value=value: value)
-    assert ends == {0: False, 10: False, 20: False, 30: False, 40: False, 50: True}
-    assert state.least_objective == 8.9 and state.least_epoch == 30
-    state.epoch = 55
+    assert ends == {0: False, 20: False, 40: False, 60: False, 80: False, 100: True}
+    assert state.least_objective == 8.9 and state.least_epoch == 60
+    state.epoch = 105
     assert not rule.ends(state, lambda: pytest.fail("looked between two looks"))
 
 

@@ -129,7 +129,7 @@ class FitMethods:
                 (:mod:`l0fast.calibration.stopping`) by more than this share of it, in [0, 1); 1e-3 is a start. None
                 runs all epochs. :attr:`stopped` tells. Such a run stays ended when resumed with the same two; without
                 tol or with more patience it goes on.
-            patience: epochs, at least 1 (looked at every 10th); None for 50.
+            patience: epochs, at least 1 (looked at every 20th); None for 60.
             schedule: 'constant', or 'anneal': gates that are at first twice as soft and four times as dear, and an lr
                 that falls to nearly 0 in the second half (:mod:`l0fast.calibration.schedule`). Saves epochs: 400 with
                 lr 0.3 do what 1,000 constant ones with lr 0.15 do. An interrupted run that is resumed for the epochs

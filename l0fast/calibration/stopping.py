@@ -17,10 +17,10 @@ from .._checks import as_real, as_size
 from .objective import Objective
 from .state import RunState
 
-CHECK_EVERY = 10
-"""Epochs between two looks, a fixed number, so that a run split into chunks ends where one run does. A look costs about
-half an epoch."""
-DEFAULT_PATIENCE = 50
+CHECK_EVERY = 20
+"""Epochs between two looks, a fixed number, so that a run split into chunks ends where one run does. A look costs one
+to two epochs: a forward pass of its own, while the engine shares one read of the matrix between two passes."""
+DEFAULT_PATIENCE = 60
 
 
 @dataclass(frozen=True)

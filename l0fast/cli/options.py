@@ -214,7 +214,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         type=_number,
         help="end early, when --patience epochs lower the objective by less than this share",
     )
-    add("--patience", metavar="N", type=_whole(1), help="epochs that --tol waits (default: 50)")
+    add("--patience", metavar="N", type=_whole(1), help="epochs that --tol waits (default: 60)")
     add(
         "--schedule",
         choices=("constant", "anneal"),
