@@ -33,6 +33,14 @@ def test_a_resumed_budget_equals_one_run(problem):
     np.testing.assert_array_equal(np.load("pieces.npy"), np.load("whole.npy"))
 
 
+def test_a_share_is_the_price_of_all_records(problem):
+    assert run(*CALIBRATE, "-o", "share.npy", "--lambda-share", 0.6) == 0
+    assert run(*CALIBRATE, "-o", "price.npy", "--lambda-l0", 0.01) == 0
+    np.testing.assert_array_equal(np.load("share.npy"), np.load("price.npy"))
+    options = json.loads(Path("share.json").read_text())["options"]
+    assert options["lambda_share"] == 0.6 and options["lambda_l0"] is None
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -42,6 +50,9 @@ def test_a_resumed_budget_equals_one_run(problem):
         ("--exact", "--exact: expected --target-records with it"),
         ("--target-records 9 --no-gates", "--target-records: expected it without --no-gates"),
         ("--refit 9 --no-gates", "--refit: expected it without --no-gates"),
+        ("--target-records 9 --lambda-share 1", "--target-records: expected it without --lambda-share"),
+        ("--lambda-share 1 --lambda-l0 1", "--lambda-share: expected it without --lambda-l0"),
+        ("--lambda-share -1", "lambda_share: expected a finite non-negative number, got -1.0"),
         ("--refit 9 --keep-prob 0", "refit: expected records in use, got none"),
     ],
 )

@@ -48,7 +48,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (count, 80_000_000_000))
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device=None: reserved)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device=None: allocated)
-        monkeypatch.setattr(matrix, "_exact_device", lambda device: CUDA)
+        monkeypatch.setattr(matrix, "exact_device", lambda device: CUDA)
         monkeypatch.setattr(device, "check_device", lambda name: CUDA)
 
     return with_free

@@ -41,6 +41,8 @@ def _command(name: str):
             from .demo import demo as command
         elif name == "compare":
             from .compare import compare as command
+        elif name == "frontier":
+            from .frontier import frontier as command
         elif name == "check":
             from .check import check as command
         else:

@@ -37,18 +37,27 @@ def check_options(options: argparse.Namespace, processes: CommandProcesses | Non
 
 def _check_price(options: argparse.Namespace) -> None:
     """Several ways to say how many records to keep, of which one goes."""
-    if options.target_records is not None and options.lambda_l0 is not DEFAULT_LAMBDA_L0:
-        raise InputError("--target-records: expected it without --lambda-l0, which it sets")
-    in_its_way = {"--lambda-l0": options.lambda_l0 is not DEFAULT_LAMBDA_L0, "--checkpoint": options.checkpoint}
-    in_its_way |= {"--target-records": options.target_records is not None, "--no-gates": options.no_gates}
-    for option, given in in_its_way.items():
-        if given and options.l1_lambda is not None:
-            raise InputError(f"--l1-lambda: expected it without {option}")
+    typed = {"--lambda-l0": options.lambda_l0 is not DEFAULT_LAMBDA_L0}
+    typed |= {"--lambda-share": options.lambda_share is not None, "--no-gates": options.no_gates}
+    ways = {"--target-records": options.target_records, "--l1-lambda": options.l1_lambda, "--refit": options.refit}
+    for way, value in ways.items():
+        if value is None:
+            continue
+        if way != "--refit" and typed["--lambda-l0"]:
+            hint = ", which it sets" if way == "--target-records" else ""
+            raise InputError(f"{way}: expected it without --lambda-l0{hint}")
+        if way != "--refit" and typed["--lambda-share"]:
+            raise InputError(f"{way}: expected it without --lambda-share")
+        if typed["--no-gates"]:
+            raise InputError(f"{way}: expected it without --no-gates")
+    if typed["--lambda-share"] and typed["--lambda-l0"]:
+        raise InputError("--lambda-share: expected it without --lambda-l0")
+    if options.l1_lambda is not None:
+        for option, given in {"--target-records": options.target_records, "--checkpoint": options.checkpoint}.items():
+            if given:
+                raise InputError(f"--l1-lambda: expected it without {option}")
     if options.exact and options.target_records is None:
         raise InputError("--exact: expected --target-records with it")
-    for option in ("target_records", "refit"):
-        if options.no_gates and getattr(options, option) is not None:
-            raise InputError(f"--{option.replace('_', '-')}: expected it without --no-gates")
 
 
 def check_outputs(options: argparse.Namespace, outputs: dict[str, str | None]) -> None:

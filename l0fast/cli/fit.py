@@ -165,6 +165,8 @@ def price_options(options: argparse.Namespace) -> dict:
     """What decides how many records are kept."""
     if options.l1_lambda is not None:
         return {"l1_lambda": options.l1_lambda}
+    if options.lambda_share is not None:
+        return {"lambda_share": options.lambda_share}
     if options.target_records is None:
         return {"lambda_l0": options.lambda_l0}
     return {"target_records": options.target_records, "exact": options.exact}

@@ -42,8 +42,8 @@ def judgement(problem: Problem, options: argparse.Namespace, rows: dict[str, np.
 def plain_options(options: argparse.Namespace) -> dict:
     """Every option that matters for repeating the run, as JSON can hold it."""
     plain = {key: value for key, value in vars(options).items() if key not in _NOT_OPTIONS}
-    if options.target_records is not None or options.l1_lambda is not None:
-        plain["lambda_l0"] = None  # the budget has set it, or there was none
+    if any(x is not None for x in (options.target_records, options.l1_lambda, options.lambda_share)):
+        plain["lambda_l0"] = None  # it was set by the budget or the share, or there was none
     return plain | {
         "group_multiplier": dict(options.group_multiplier),
         "level_weight": dict(options.level_weight),
