@@ -1,5 +1,6 @@
 """``torchrun -m l0fast calibrate``: one command in many processes, of which the first speaks and writes."""
 
+import gc
 import os
 import signal
 import sys
@@ -64,9 +65,10 @@ class CommandProcesses(Processes):
                 raise
             return 130 if isinstance(error, KeyboardInterrupt) else 2
         finally:
-            # gloo's threads must end before the interpreter does, which takes the last reference to the group.
+            # gloo's threads must end before the interpreter does: no reference to the group may be left until then.
             self.group = None
             dist.destroy_process_group()
+            gc.collect()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

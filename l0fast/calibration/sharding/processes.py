@@ -48,7 +48,10 @@ class Processes:
             failure = error
         said = self.texts("" if failure is None else f"{type(failure).__name__}: {failure}")
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                failure = None  # else it holds this frame, and the frame it: the group would outlive its end
         culprit = next((rank for rank, text in enumerate(said) if text), None)
         if culprit is not None:
             raise PeerError(f"process {culprit} of {self.size}: {said[culprit]}")
