@@ -14,7 +14,7 @@ def test_table_plot_and_weights(problem, capsys):
     assert "budget 30: 30 records, mean relative error " in said and "epoch 400 of 400: " in said
     rows = read_csv("f.csv")
     assert [(row["target"], row["records"]) for row in rows] == [("30", "30"), ("15", "15")]
-    assert float(rows[0]["mean_error"]) < float(rows[1]["mean_error"]) and float(rows[1]["lambda_l0"]) > 0
+    assert float(rows[0]["mean_error"]) < float(rows[1]["mean_error"]) and 5 < float(rows[1]["ess"]) <= 15
     assert (problem / "f.svg").read_text().lstrip().startswith("<?xml")
     for count in (30, 15):
         weights = np.load(f"w/weights-{count}.npy")

@@ -91,7 +91,7 @@ def test_pack_asks_before_it_packs(gpu, monkeypatch):
     M = sp.random(20, 300, density=0.2, format="csr", random_state=1)
     packed = matrix.pack(M)
     gpu(packed.nbytes - 1)
-    monkeypatch.setattr(matrix, "pack_arrays", forbidden)
+    monkeypatch.setattr(packed_matrix, "pack_arrays", forbidden)
     monkeypatch.setattr(matrix, "to_cuda", forbidden)
     for given in (M, M.tocsc(), M.tocoo(), packed):
         with pytest.raises(MemoryError, match=r"device: expected .* free on cuda:0"):
@@ -144,7 +144,7 @@ def test_check_compares_with_the_gpu(problem, gpu, monkeypatch, capsys):
 
 def test_calibrate_says_it_in_one_line(problem, monkeypatch, capsys):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
-    monkeypatch.setattr(matrix, "pack_arrays", forbidden)
+    monkeypatch.setattr(packed_matrix, "pack_arrays", forbidden)
     fails(capsys, *CALIBRATE, "--output", "w.npy", says="error: out of memory: device: expected 67.")
     assert not (problem / "w.npy").exists()
 
