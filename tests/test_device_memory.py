@@ -10,7 +10,7 @@ import torch
 from cli_problem import CALIBRATE, fails, problem_folder, run  # noqa: F401 - a fixture
 
 from l0fast import cli
-from l0fast.calibration import SparseCalibrationWeights, matrix, memory
+from l0fast.calibration import SparseCalibrationWeights, matrix, memory, packed_matrix
 from l0fast.cli import check, device
 from l0fast.sparse import SparseL0Linear
 
