@@ -92,7 +92,7 @@ def test_pack_asks_before_it_packs(gpu, monkeypatch):
     packed = matrix.pack(M)
     gpu(packed.nbytes - 1)
     monkeypatch.setattr(packed_matrix, "pack_arrays", forbidden)
-    monkeypatch.setattr(matrix, "to_cuda", forbidden)
+    monkeypatch.setattr(packed_matrix, "to_cuda", forbidden)
     for given in (M, M.tocsc(), M.tocoo(), packed):
         with pytest.raises(MemoryError, match=r"device: expected .* free on cuda:0"):
             matrix.pack(given, device="cuda")
