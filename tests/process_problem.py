@@ -3,6 +3,7 @@
 Each case fits the small survey with the records of one process; process 0 leaves FOLDER/<case>.<size>.npz.
 """
 
+import importlib
 import sys
 import warnings
 from datetime import timedelta
@@ -101,6 +102,7 @@ def bad_input(rank: int, size: int, folder: Path) -> None:
 
 
 def run(cases: str, rank: int, size: int, folder: Path) -> None:
+    importlib.import_module("torch.distributed.nn")  # as cli.processes does, and for its reason
     meeting = f"file://{folder}/meet.{size}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(seconds=60))
     with warnings.catch_warnings():

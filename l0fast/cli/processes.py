@@ -1,6 +1,7 @@
 """``torchrun -m l0fast calibrate``: one command in many processes, of which the first speaks and writes."""
 
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -114,6 +115,9 @@ def join(options) -> CommandProcesses | None:
     device = check_device(options.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    # Its functions keep the group of the moment when they are imported as a default, and torch.optim imports them: the
+    # group's threads would then outlive the interpreter, which aborts.
+    importlib.import_module("torch.distributed.nn")
     try:
         return CommandProcesses(device, options.process_timeout)
     except (RuntimeError, ValueError) as error:
