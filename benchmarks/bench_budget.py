@@ -1,17 +1,17 @@
 """What a record budget costs and gives: one run for each budget, refitted; beside it a random subset, refitted too.
 
     python benchmarks/bench_budget.py [--problem cps40k] [--records 20000 5000 1000] [--epochs 1000] [--seed 0]
-        [--peer fit|epochs] [--out benchmarks/results/budget.csv]
+        [--peer fit|epochs] [--l1 1e-5 1e-4 1e-3] [--out benchmarks/results/budget.csv]
 
 One row for each budget and way ('gates', 'refit' of the same run, 'random subset, refit'): records; gates that were
 moved at the end, since steering had not closed them; mean and largest relative error; seconds of this step; Kish's
 effective sample size and the largest weight over the median. With --peer two more: a bisection over the price of a
 record with l0fast and with l0-python, ten fits each; l0-python's time is ten times that of one fit ('fit') or of a few
-epochs ('epochs', which have no result), see budget_peer.py. budget_figure.py draws the CSV.
+epochs ('epochs', which have no result), see budget_peer.py. With --l1 records are also chosen by an L1 norm at these
+prices; such a row's budget is what the price came to. budget_figure.py draws the CSV.
 """
 
 import argparse
-import itertools
 import time
 import warnings
 from pathlib import Path
@@ -52,10 +52,10 @@ def judged(problem: Problem, model: SparseCalibrationWeights) -> dict:
     }
 
 
-def measure(problem: Problem, matrix, k: int, epochs: int, seed: int):
+def measure(problem: Problem, matrix, k: int, epochs: int, seed: int, lambda_l2: float):
     """Yields (way, seconds, gates moved at the end, figures)."""
     model = model_of(problem, OPEN_KEEP_PROB, problem.w0, seed, JITTER)
-    loss = {"loss_type": "relative", "lr": LR, "lambda_l2": LAMBDA_L2, "epochs": epochs}
+    loss = {"loss_type": "relative", "lr": LR, "lambda_l2": lambda_l2, "epochs": epochs}
     began = time.perf_counter()
     model.fit(matrix, problem.y, target_records=k, **loss)
     seconds = time.perf_counter() - began
@@ -75,6 +75,18 @@ def measure(problem: Problem, matrix, k: int, epochs: int, seed: int):
     yield "random subset, refit", time.perf_counter() - began, 0, judged(problem, model)
 
 
+def measure_l1(problem: Problem, matrix, price: float, epochs: int, seed: int, lambda_l2: float):
+    """Yields the same for records chosen by an L1 norm at that price, and for their refit."""
+    model = model_of(problem, OPEN_KEEP_PROB, problem.w0, seed)
+    loss = {"loss_type": "relative", "lr": LR, "lambda_l2": lambda_l2, "epochs": epochs}
+    began = time.perf_counter()
+    model.fit(matrix, problem.y, l1_lambda=price, **loss)
+    yield f"L1 (price {price:g})", time.perf_counter() - began, 0, judged(problem, model)
+    began = time.perf_counter()
+    model.refit(matrix, problem.y, **loss)
+    yield f"L1, refit (price {price:g})", time.perf_counter() - began, 0, judged(problem, model)
+
+
 def measure_peer(problem: Problem, matrix, k: int, epochs: int, seed: int, how: str):
     """Yields the same for the bisections."""
     price, seconds = budget_peer.bisected_price(problem, matrix, k, epochs, seed)
@@ -91,11 +103,15 @@ def measure_peer(problem: Problem, matrix, k: int, epochs: int, seed: int, how: 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problem", choices=PROBLEMS, default="cps40k")
-    parser.add_argument("--records", type=int, nargs="+", default=[20_000, 5_000, 1_000])
+    parser.add_argument("--records", type=int, nargs="*", default=[20_000, 5_000, 1_000])
     parser.add_argument("--epochs", type=int, default=1000)
+    parser.add_argument(
+        "--lambda-l2", type=float, default=LAMBDA_L2, help="price of a squared weight (--peer keeps its own)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--peer", choices=("fit", "epochs"), help="bisections too, l0-python's by one fit or epochs")
+    parser.add_argument("--l1", type=float, nargs="*", default=[], metavar="PRICE", help="choose by an L1 norm, too")
     parser.add_argument("--cps", type=Path, help="file with the full CPS problem, for cps280k")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "l0fast")
     parser.add_argument("--out", type=Path, help="CSV to add the rows to")
@@ -105,12 +121,17 @@ def main(arguments: list[str] | None = None) -> int:
     problem = make_problem(options.problem, options.cps, options.cache)
     print(problem, flush=True)
     matrix = pack(problem.M)
-    for k in options.records:
-        ways = measure(problem, matrix, k, options.epochs, options.seed)
-        if options.peer:
-            ways = itertools.chain(ways, measure_peer(problem, matrix, k, options.epochs, options.seed, options.peer))
+    common = (options.epochs, options.seed, options.lambda_l2)
+    runs = [(k, measure(problem, matrix, k, *common)) for k in options.records]
+    if options.peer:
+        peers = (options.epochs, options.seed, options.peer)
+        runs += [(k, measure_peer(problem, matrix, k, *peers)) for k in options.records]
+    runs += [(None, measure_l1(problem, matrix, price, *common)) for price in options.l1]
+    for k, ways in runs:
         for way, seconds, moved, figures in ways:
-            row = {"problem": problem.name, "budget": k, "way": way, "epochs": options.epochs}
+            budget = figures["records"] if k is None else k
+            row = {"problem": problem.name, "budget": budget, "way": way, "epochs": options.epochs}
+            row["lambda_l2"] = options.lambda_l2
             row |= {"seconds": significant(seconds), "moved": moved, **figures, "seed": options.seed}
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
             if options.out:

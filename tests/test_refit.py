@@ -167,9 +167,9 @@ def test_what_cannot_be_refitted():
 def test_columns_are_those_of_scipy(dtype, n_targets, monkeypatch):
     from scipy import sparse as sp
 
-    from l0fast.calibration import matrix
+    from l0fast.calibration import packed_matrix
 
-    monkeypatch.setattr(matrix, "_CHUNK", 7)
+    monkeypatch.setattr(packed_matrix, "_CHUNK", 7)
     M = sp.random(n_targets, 50, density=300 / n_targets / 50, format="csc", random_state=3)
     for chosen in ([0], [49, 3, 3, 17], list(range(50))):
         cut = pack(M, dtype).columns(torch.tensor(chosen))
