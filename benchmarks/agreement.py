@@ -1,4 +1,4 @@
-"""All contenders must compute the same thing before they are timed: compared with reference.py in float64."""
+"""All contenders must compute the same thing before they are timed: compared with l0fast/reference in float64."""
 
 import numpy as np
 import torch

@@ -5,7 +5,7 @@
     python benchmarks/bench_cuda.py --only elementwise,layers
     python benchmarks/bench_cuda.py --device cpu --quick            # the same script at toy sizes, without a GPU
 
-Each op is compared with l0fast/reference.py in float64 before it is timed. A failed check ends the run: exit code 1,
+Each op is compared with l0fast/reference in float64 before it is timed. A failed check ends the run: exit code 1,
 and its message says what is wrong. Without a CUDA device the exit code is 2. Rows go to --out, and to $OUT if that is
 set. On a machine without a network l0-python and the CPS problem have to be brought along; else they are left out.
 """

@@ -1,4 +1,4 @@
-"""Gate ops on a square matrix of gates: checked against reference.py in float64 on the CPU, then timed.
+"""Gate ops on a square matrix of gates: checked against l0fast/reference in float64 on the CPU, then timed.
 
 The timed tensors themselves are checked, in three slices: the reference draws the noise of a slice by the index of its
 first element. l0-python is compared by what does not depend on its draws, and by the mean of its gates.

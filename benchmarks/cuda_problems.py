@@ -119,7 +119,7 @@ class Truth:
 
 
 def truth_of(problem: DeviceProblem, log_weight: Tensor, log_alpha: Tensor, seed: Tensor, stream: int) -> Truth:
-    """The formulas of DESIGN 3 on the tensors' own device; gates by reference.py."""
+    """The formulas of DESIGN 3 on the tensors' own device; gates by l0fast/reference."""
     parameters = [p.double().requires_grad_() for p in (log_weight, log_alpha)]
     weight = parameters[0].exp() * reference.hard_concrete(parameters[1], seed, stream=stream, **GATE_SHAPE)
     totals = plain_totals(problem, weight.detach())

@@ -1,4 +1,4 @@
-"""Without the compiled library everything works through reference.py, and says so once."""
+"""Without the compiled library everything works through l0fast/reference, and says so once."""
 
 import json
 import os
