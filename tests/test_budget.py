@@ -145,7 +145,7 @@ def test_share_is_a_price_for_all_records():
         ({}, dict(lambda_share=-1), ValueError, r"lambda_share: expected a finite non-negative number, got -1"),
         ({}, dict(lambda_share="1"), TypeError, r"lambda_share: expected a number, got str"),
         ({}, dict(exact=True), ValueError, r"exact: expected target_records with it, got None"),
-        ({}, dict(target_records=9, exact=1), TypeError, r"exact: expected True or False, got int"),
+        ({}, dict(target_records=9, exact=1), TypeError, r"exact: expected True, False or 'sampled', got int"),
         (dict(use_gates=False), dict(target_records=9), ValueError, r"target_records: .* got use_gates=False"),
         (
             dict(init_keep_prob=[1.0] * 10 + [0.0] * 10 + [0.5] * 380),

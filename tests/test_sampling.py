@@ -5,8 +5,10 @@ import time
 
 import numpy as np
 import pytest
+from model_problem import make, survey
 
 from l0fast.calibration import sampling
+from l0fast.calibration.budget import checked_budget, unsettle
 from l0fast.calibration.sampling import inclusion_probabilities, sampford
 
 
@@ -87,3 +89,76 @@ def test_large_samples_take_no_time():
 def test_bad_input(sizes, k, error, message):
     with pytest.raises(error, match=message):
         sampford(sizes, k)
+
+
+# -- a budget that is drawn --------------------------------------------------------------------------------------------
+
+DRAWN = {"target_records": 80, "exact": "sampled", "epochs": 40, "lr": 0.1, "loss_type": "relative"}
+
+
+def drawn(**options):
+    """A short run, so that many gates are undecided."""
+    M, y = survey()
+    return make().fit(M, y, **{**DRAWN, **options})
+
+
+@pytest.mark.filterwarnings("ignore:target_records")
+def test_a_budget_may_be_drawn(tmp_path):
+    M, y = survey()
+    model = drawn()
+    chances, used = model.inclusion_probabilities, model.get_weights(deterministic=True).detach().numpy() > 0
+    assert used.sum() == 80 and chances.sum() == pytest.approx(80)
+    assert 0 < ((chances > 0.01) & (chances < 0.99)).mean(), "or nothing is left to chance"
+    most = make().fit(M, y, **{**DRAWN, "exact": True})
+    assert most.inclusion_probabilities is None
+    assert (used != (most.get_weights(deterministic=True).detach().numpy() > 0)).any()
+    np.testing.assert_array_equal(used, drawn().get_weights(deterministic=True).detach().numpy() > 0)
+    model.save_checkpoint(tmp_path / "run.safetensors")
+    np.testing.assert_array_equal(make().load_checkpoint(tmp_path / "run.safetensors").inclusion_probabilities, chances)
+    pieces = drawn(epochs=30).fit(M, y, **{**DRAWN, "epochs": 10}, resume=True)
+    np.testing.assert_array_equal(pieces.log_alpha.detach(), model.log_alpha.detach())
+    refitted = drawn(refit=True)
+    np.testing.assert_array_equal(refitted.inclusion_probabilities, chances)
+    assert ((refitted.get_weights(deterministic=True).detach().numpy() > 0) == used).all()
+
+
+@pytest.mark.filterwarnings("ignore:target_records")
+def test_draws_have_the_probabilities_that_are_returned():
+    """One model, its end drawn many times with other seeds."""
+    model = drawn()
+    run, budget = model._run, checked_budget(model, 80, "sampled")
+    chances, counts = model.inclusion_probabilities, np.zeros(model.n_features)
+    for seed in range(400):
+        unsettle(model, run)
+        run.seed.fill_(seed)
+        budget.settle(model, run)
+        np.testing.assert_allclose(model.inclusion_probabilities, chances, atol=1e-12)
+        counts += (model.get_deterministic_gates().detach() > 0).numpy()
+    deviation = (counts / 400 - chances) / np.sqrt(np.maximum(chances * (1 - chances) / 400, 1e-9))
+    assert np.abs(deviation[(chances > 0.05) & (chances < 0.95)]).max() < 4.5
+    assert (counts[chances > 1 - 1e-9] == 400).all()
+
+
+@pytest.mark.filterwarnings("ignore:target_records")
+def test_gates_that_are_fixed_are_not_drawn():
+    M, y = survey()
+    keep = np.full(M.shape[1], 0.5)
+    keep[:10], keep[10:40] = 1, 0
+    model = make(init_keep_prob=keep).fit(M, y, **{**DRAWN, "target_records": 20})
+    used = model.get_weights(deterministic=True).detach().numpy() > 0
+    assert used[:10].all() and not used[10:40].any() and used.sum() == 20
+    assert (model.inclusion_probabilities[:10] == 1).all() and (model.inclusion_probabilities[10:40] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"exact": "drawn"}, ValueError, "exact: expected True, False or 'sampled', got 'drawn'"),
+        ({"exact": 1.0}, TypeError, "exact: expected True, False or 'sampled', got float"),
+        ({"target_records": None}, ValueError, "exact: expected target_records with it, got None"),
+        ({"mass": "conserve"}, ValueError, "mass: expected 'free' with exact='sampled'"),
+    ],
+)
+def test_bad_draws(options, error, says):
+    with pytest.raises(error, match=says):
+        drawn(**options)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .. import constants as c
 from .chunks import STEER_EVERY
+from .sampling import sampford
 from .sharding.group import Alone, ShardGroup, frozen
 from .sharding.selection import most_probable_of_all
 from .state import RunState
@@ -60,6 +61,8 @@ class RecordBudget:
 
     target: int
     exact: bool
+    sampled: bool
+    """Whether they are drawn with the gates' probabilities in the end, not the most probable ones."""
     group: Alone | ShardGroup
 
     @property
@@ -98,7 +101,8 @@ class RecordBudget:
         """
         gates = model.get_deterministic_gates().detach()
         (count,) = self.group.sum(int((gates > 0).sum()))
-        if abs(count - self.target) <= self.tolerance:
+        run.inclusion = None
+        if abs(count - self.target) <= self.tolerance and not self.sampled:
             return
         # Steered runs miss by a few gates on the fence. Much more than that, and somebody should know.
         if abs(count - self.target) > max(1, WORTH_SAYING * self.target) and self.group.is_first:
@@ -110,7 +114,10 @@ class RecordBudget:
             )
         log_alpha = model.log_alpha.detach()
         chosen = torch.zeros_like(gates, dtype=torch.bool)
-        if self.group.sharded:
+        if self.sampled:
+            drawn, run.inclusion = _drawn(model, self.target, int(run.seed))
+            chosen[drawn] = True
+        elif self.group.sharded:
             chosen[most_probable_of_all(log_alpha, self.target, self.group)] = True
         else:
             chosen[most_probable(log_alpha, self.target)] = True
@@ -132,12 +139,16 @@ def checked_budget(
         TypeError, ValueError: not an int or bool; out of reach, with the numbers; for a model without gates or with
             methods of its own.
     """
-    if not isinstance(exact, bool | np.bool_):
-        raise TypeError(f"exact: expected True or False, got {type(exact).__name__}")
+    if not isinstance(exact, bool | np.bool_ | str):
+        raise TypeError(f"exact: expected True, False or 'sampled', got {type(exact).__name__}")
+    if isinstance(exact, str) and exact != "sampled":
+        raise ValueError(f"exact: expected True, False or 'sampled', got {exact!r}")
     if target_records is None:
         if exact:
             raise ValueError("exact: expected target_records with it, got None")
         return None
+    if exact == "sampled" and group is not None and group.sharded:
+        raise ValueError("exact: 'sampled' works in one process only, got it with process_group")
     if isinstance(target_records, bool) or not isinstance(target_records, int | np.integer):
         raise TypeError(f"target_records: expected an int, got {type(target_records).__name__}")
     if not model.use_gates:
@@ -151,7 +162,7 @@ def checked_budget(
     if not least <= target_records <= most:
         why = "" if (least, most) == (1, group.n_total) else " (the other gates are always open or always closed)"
         raise ValueError(f"target_records: expected {least} to {most} records{why}, got {target_records}")
-    return RecordBudget(int(target_records), bool(exact), group)
+    return RecordBudget(int(target_records), bool(exact), exact == "sampled", group)
 
 
 def gate_price(n_features: int, lambda_l0: float, lambda_share, target_records, l1_lambda=None) -> float:
@@ -180,8 +191,26 @@ def most_probable(log_alpha: Tensor, k: int) -> Tensor:
     return torch.sort(log_alpha, descending=True, stable=True).indices[:k]
 
 
+def _drawn(model, k: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices int64 [k] of a sample with probabilities proportional to P(z != 0), and these probabilities [n].
+
+    Gates beyond the bound are not up to chance: always open ones are in it, always closed ones are not.
+    """
+    log_alpha = model.log_alpha.detach().double().cpu()
+    sizes = torch.sigmoid(log_alpha - _threshold(model))
+    always = log_alpha > model.LOG_ALPHA_BOUND
+    sizes[always | (log_alpha < -model.LOG_ALPHA_BOUND)] = 0
+    inclusion, left = always.double(), k - int(always.sum())
+    drawn = torch.empty(0, dtype=torch.int64)
+    if left:
+        indices, chances = sampford(sizes.numpy(), left, seed % 2**63)
+        drawn, inclusion = torch.from_numpy(indices), inclusion + torch.from_numpy(chances)
+    return torch.cat([always.nonzero().squeeze(1), drawn]).to(model.device), inclusion
+
+
 def unsettle(model, run: RunState) -> None:
     """Takes back what :meth:`RecordBudget.settle` has moved."""
+    run.inclusion = None
     if run.unsettled is not None:
         indices, log_alpha = run.unsettled
         with torch.no_grad():

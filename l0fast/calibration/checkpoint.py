@@ -55,6 +55,8 @@ def _write(model, path, tensors: dict[str, torch.Tensor], n_total: int) -> None:
     tensors["history"] = torch.from_numpy(np.concatenate([np.empty((0, len(HISTORY))), *run.metrics]))
     if model._generator is not None:
         tensors["generator"] = model._generator.get_state()
+    if run.inclusion is not None:
+        tensors["inclusion"] = run.inclusion
     if run.unprojected is not None:
         tensors |= dict(zip(UNPROJECTED, run.unprojected, strict=True))
     metadata = {
@@ -87,6 +89,7 @@ def load(model, path) -> None:
         signature=signature,
         loaded_from=os.fspath(path),
         unsettled=unsettled,
+        inclusion=tensors.get("inclusion"),
         unprojected=unprojected,
         **json.loads(metadata.get("steering", "{}")),  # older files have no record budgets
     )

@@ -50,7 +50,7 @@ class FitMethods:
         checkpoint=None,
         checkpoint_freq: int = 100,
         target_records: int | None = None,
-        exact: bool = False,
+        exact: bool | str = False,
         lambda_share: float | None = None,
         refit: bool = False,
         bounds=None,
@@ -98,7 +98,9 @@ class FitMethods:
             target_records: how many records to end with, in [1, n], within 1 % or one record, instead of lambda_l0: the
                 price of a gate is then steered (:mod:`l0fast.calibration.budget`). 600 epochs are enough for most; a
                 run that misses by more than 5 % warns, and ends with that many all the same.
-            exact: end with exactly target_records, the most probable ones.
+            exact: end with exactly target_records: True, the most probable ones; "sampled", as many drawn with
+                probabilities proportional to those of their gates (Sampford 1967, :mod:`.sampling`), which
+                :attr:`inclusion_probabilities` then has. A refit gives what was drawn its weights.
             lambda_share: lambda_l0 n, instead of lambda_l0: what all n records cost, so that a value means the same
                 for a sample and for the whole.
             refit: :meth:`refit` the weights afterwards, with these epochs, lr, lambda_l2 and loss. A checkpoint stays
@@ -172,6 +174,8 @@ class FitMethods:
                 checked_stopping(tol, patience, target_records),
                 checked_schedule(self, schedule, options, target_records),
             )
+            if exact == "sampled" and mass != "free":
+                raise ValueError("mass: expected 'free' with exact='sampled', which leaves the records to chance")
             check_refit(self, refit)
             l1_price = checked_l1(self, l1_lambda, options, plan)
             matrix = self.pack(M, fitting=True)

@@ -31,6 +31,8 @@ def run_signature(objective: Objective, options: FitOptions, plan: RunPlan) -> d
     if plan.budget is not None:
         fitted["lambda_l0"] = None  # the budget sets it
     fitted["schedule"] = None if plan.schedule is None else "anneal"  # None: also in files from before any
+    if plan.budget is not None and plan.budget.sampled:
+        target = f"{target}, sampled"
     return {**objective.sha256(), "target_records": target, **fitted, **constraints_signature(plan.constraints)}
 
 

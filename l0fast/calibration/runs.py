@@ -1,5 +1,7 @@
 """What a calibration model does with a run besides fitting: refit, frontier, checkpoints."""
 
+import numpy as np
+
 from . import checkpoint as checkpoints
 from .chunks import FitOptions
 from .constraints import checked_constraints
@@ -17,6 +19,15 @@ class RunMethods:
     def stopped(self) -> bool:
         """Whether ``tol`` and ``patience`` ended the last :meth:`fit`, at :attr:`epoch`."""
         return self._run is not None and self._run.stopped
+
+    @property
+    def inclusion_probabilities(self) -> np.ndarray | None:
+        """After a fit with ``exact="sampled"``: float64 [n_features], summing to target_records; else None.
+
+        Dividing a drawn record's value by its probability makes totals unbiased (Horvitz-Thompson).
+        """
+        inclusion = None if self._run is None else self._run.inclusion
+        return None if inclusion is None else inclusion.numpy().copy()
 
     def refit(
         self,

@@ -30,6 +30,8 @@ class RunState:
     unsettled: tuple[Tensor, Tensor] | None = None
     """Indices int64 [m] and log_alpha [m] of the gates that a record budget moved at the end: a resumed run takes
     them back, so that it goes on as if it had never stopped."""
+    inclusion: Tensor | None = None
+    """Probability float64 [n] of each record to be in the sample that a budget drew at the end; None without one."""
     unprojected: tuple[Tensor, Tensor] | None = None
     """log_weight and log_alpha [n] from before bounds and mass were made exact at the end: taken back likewise."""
     least_objective: float | None = None
