@@ -26,6 +26,8 @@ CASES = {
     "exact": {"target_records": 37, "exact": True, "epochs": 60},
     "refit": {"target_records": 15, "refit": True, "lambda_l2": 1e-9, "epochs": 120},
     "groups": {"lambda_share": 0.3, "epochs": 100, "target_groups": np.arange(30) % 3, "loss_type": "capped_mape"},
+    "parents": {"lambda_l0": 1e-3, "lambda_l2": 1e-6, "anchor": 2.0, "epochs": 100, "tol": 1e-9, "schedule": "anneal"}
+    | {"hierarchy": {"a": list(range(20)), "b": list(range(20, 30)), "all": ["a", "b"]}},
 }
 """'refit' leaves processes without records in use: what counts for the survey is among the first records."""
 
@@ -79,6 +81,8 @@ def bad_input(rank: int, size: int, folder: Path) -> None:
 
     def refused(kinds, words, **change):
         arguments = {"M": here, "y": y, **options_of("gates"), "epochs": 2, "process_group": group, **change}
+        if "target_records" in change:
+            del arguments["lambda_l0"]
         try:
             arguments.pop("model", model).fit(**arguments)
         except kinds as error:
@@ -96,6 +100,9 @@ def bad_input(rank: int, size: int, folder: Path) -> None:
     refused(ValueError, "expected a model made with shard=", model=SparseCalibrationWeights(shard.size, **MODEL))
     refused(TypeError, "process_group: expected one of torch.distributed", process_group="gloo")
     refused(ValueError, "process_group: expected one for a model of records", process_group=None)
+    refused(ValueError, "mass: works in one process only", mass="conserve")
+    refused(ValueError, "exact: 'sampled' works in one process only", target_records=9, exact="sampled")
+    refused(ValueError, "holdout: works in one process only", holdout=3)
     missing = folder / "no folder" / "run.safetensors"
     refused((PeerError, OSError), "No such file", checkpoint=missing)
     (folder / f"refused.{rank}").touch()
