@@ -267,4 +267,7 @@ def test_a_lost_process_leaves_a_checkpoint_for_any_number(folder, alone):
     assert alone(*CALIBRATE, "--epochs", last, "-o", "whole.npy") == 0
     whole = np.load(folder / "whole.npy")
     for size in (1, 3):
-        np.testing.assert_allclose(np.load(folder / f"w{size}.npy"), whole, rtol=RTOL)
+        # A fast machine is at thousands of epochs by then, and a gate that is nearly closed multiplies the rounding of
+        # its log_alpha by thousands: such weights are compared in units of the mean weight.
+        resumed = np.load(folder / f"w{size}.npy")
+        np.testing.assert_allclose(resumed, whole, rtol=RTOL, atol=1e-6 * whole.mean())
