@@ -182,3 +182,18 @@ def test_the_length_of_a_chunk_is_the_kernels():
     header = Path(__file__).parents[1] / "csrc" / "cuda" / "calibration_plan.h"
     (length,) = re.findall(r"kLongColumn = (\d+);", header.read_text())
     assert int(length) == memory.LONG_COLUMN
+
+
+def test_a_mass_needs_room_for_a_second_matrix(monkeypatch):
+    """Here the CPU stands for the device; packing has been done by then."""
+    M = sp.random(20, 300, density=0.2, format="csr", random_state=1)
+    model = SparseCalibrationWeights(300, seed=0, log_weight_jitter_sd=0.1)
+    packed, before = model.pack(M), model.log_weight.detach().clone()
+    second = memory.matrix_bytes(packed.nnz + 300, 300, 21)
+    fit = {"epochs": 2, "mass": "conserve"}
+    monkeypatch.setattr(memory, "free_bytes", lambda device: second - 1)
+    with pytest.raises(MemoryError, match="device: expected"):
+        model.fit(packed, np.ones(20), **fit)
+    assert torch.equal(model.log_weight, before) and model.epoch == 0
+    monkeypatch.setattr(memory, "free_bytes", lambda device: second)
+    assert model.fit(packed, np.ones(20), **fit).epoch == 2

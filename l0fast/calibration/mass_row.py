@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from . import memory
 from .matrix import PackedMatrix
 from .matrix_source import MOST_NARROW_TARGETS
 from .objective import Objective
@@ -43,12 +44,19 @@ def with_mass_row(matrix: PackedMatrix, objective: Objective, total: float) -> t
 
 
 def with_row(matrix: PackedMatrix, values: Tensor) -> PackedMatrix:
-    """The matrix with one more, last row [n_records] that is nowhere 0."""
+    """The matrix with one more, last row [n_records] that is nowhere 0.
+
+    Raises:
+        MemoryError: a CUDA device has no room for this second matrix.
+    """
     wide = matrix.n_targets + 1 > MOST_NARROW_TARGETS
     indptr = matrix.indptr + torch.arange(matrix.n_records + 1, device=matrix.device)
     # Indexing by uint16 tensors' rows is not there in every torch: int16 has the same bits.
     source = matrix.rows.view(torch.int16) if matrix.rows.dtype == torch.uint16 else matrix.rows
     size = matrix.nnz + matrix.n_records
+    memory.require(
+        memory.matrix_only(size, matrix.n_records, matrix.n_targets + 1, matrix.dtype.itemsize), matrix.device
+    )
     rows = torch.empty(size, dtype=torch.int32 if wide else torch.int16, device=matrix.device)
     result = matrix.values.new_empty(size)
     last = matrix.n_targets if wide else torch.tensor(matrix.n_targets).to(torch.uint16).view(torch.int16).item()

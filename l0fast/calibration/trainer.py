@@ -24,6 +24,9 @@ def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOpti
     """Runs options.epochs epochs on the model's parameters, checked; see SparseCalibrationWeights.fit."""
     group, budget, constraints = plan.group, plan.budget, plan.constraints or UNCONSTRAINED
     here = {"M": group.matrix_sha256(matrix), **run_signature(objective, options, plan)}
+    running = (matrix, objective)
+    if constraints.total is not None:
+        running = with_mass_row(*running, constraints.total)  # before anything changes: it may not fit
     run = model._run if options.resume else None
     if run is not None:
         if run.loaded_from is not None:
@@ -43,9 +46,6 @@ def train(model, M, matrix: PackedMatrix, objective: Objective, options: FitOpti
     elif run.log_multiplier is None:
         run.lambda_l0 = 0.0  # until the first look: nobody knows yet what an open gate is worth
     by_hand = model._by_hand()
-    running = (matrix, objective)
-    if constraints.total is not None:
-        running = with_mass_row(*running, constraints.total)
 
     def epochs(count: int) -> np.ndarray:
         now = options if plan.schedule is None else plan.schedule.options(model, run, options)
