@@ -12,8 +12,6 @@ struct NamedTensor {
   const Tensor& tensor;
 };
 
-using OptionalTensor = std::optional<Tensor>;
-
 template <typename T>
 const T* optional_data(const OptionalTensor& t) {
   return t.has_value() ? t->const_data_ptr<T>() : nullptr;

@@ -11,6 +11,8 @@
 
 namespace l0fast {
 
+using OptionalTensor = std::optional<Tensor>;
+
 struct GateArgs {
   double temperature, gamma, zeta, bound, u_bound;
   bool eval_temperature;

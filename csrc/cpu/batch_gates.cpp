@@ -42,15 +42,10 @@ void backward(const T* grad_z, const T* log_alpha, int64_t gates, int64_t batch,
   });
 }
 
-}  // namespace
-
-Tensor batch_gates(const Tensor& log_alpha, const Tensor& seed, int64_t batch, int64_t stream, int64_t first_index,
-                   double temperature, double gamma, double zeta, double bound, double u_bound) {
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
-  const std::optional<Tensor> some_seed(seed);
-  const NoiseArgs noise{some_seed, stream, first_index};
-  check_batch_gates("batch_gates", log_alpha, gate, noise);
-  check_batch("batch_gates", batch);
+Tensor run_forward(const BatchGatesArgs& args, int64_t batch) {
+  const Tensor& log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   Tensor z = torch::stable::empty(batch_shape(log_alpha, batch), log_alpha.scalar_type());
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
@@ -61,15 +56,10 @@ Tensor batch_gates(const Tensor& log_alpha, const Tensor& seed, int64_t batch, i
   return z;
 }
 
-Tensor batch_gates_backward(const Tensor& grad_z, const Tensor& log_alpha, const Tensor& seed, int64_t stream,
-                            int64_t first_index, double temperature, double gamma, double zeta, double bound,
-                            double u_bound) {
-  const char* op = "batch_gates_backward";
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
-  const std::optional<Tensor> some_seed(seed);
-  const NoiseArgs noise{some_seed, stream, first_index};
-  check_batch_gates(op, log_alpha, gate, noise);
-  const int64_t batch = check_batch_gradient(op, grad_z, log_alpha);
+Tensor run_backward(const BatchGatesArgs& args, int64_t batch, const Tensor& grad_z) {
+  const Tensor& log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   Tensor gradient = torch::stable::empty_like(log_alpha);
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
@@ -79,9 +69,11 @@ Tensor batch_gates_backward(const Tensor& grad_z, const Tensor& log_alpha, const
   return gradient;
 }
 
+}  // namespace
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
-  m.impl("batch_gates", TORCH_BOX(&batch_gates));
-  m.impl("batch_gates_backward", TORCH_BOX(&batch_gates_backward));
+  m.impl("batch_gates", TORCH_BOX(&batch_gates_op<&run_forward>));
+  m.impl("batch_gates_backward", TORCH_BOX(&batch_gates_backward_op<&run_backward>));
 }
 
 }  // namespace l0fast::cpu

@@ -7,8 +7,6 @@
 namespace l0fast::cpu {
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
-
 // Gates of a whole tensor, in the arithmetic type: z [count], and the sum of p if it is asked for.
 template <typename T>
 double draw_gates(const T* log_alpha, int64_t count, const NoiseArgs& args, const GateParams<Arithmetic<T>>& p,
@@ -106,15 +104,11 @@ void backward_slices(const Gradients<T>& grad, const T* weight, const T* log_alp
   }
 }
 
-}  // namespace
-
-std::tuple<Tensor, Tensor> gated_weight(const Tensor& weight, const Tensor& log_alpha, const OptionalTensor& seed,
-                                        std::optional<int64_t> dim, bool with_penalty, int64_t stream,
-                                        int64_t first_index, double temperature, double gamma, double zeta,
-                                        double bound, double u_bound, bool eval_temperature) {
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  const std::optional<Slices> slices = check_gated_weight("gated_weight", weight, log_alpha, dim, gate, noise);
+WeightPair run_forward(const GatedWeightArgs& args, bool with_penalty) {
+  const Tensor &weight = args.weight, &log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
+  const auto& slices = args.slices;
   Tensor v = torch::stable::empty_like(weight);
   Tensor penalty = torch::stable::empty({}, sum_type(weight));
   with_floating(weight, [&](auto zero) {
@@ -137,16 +131,12 @@ std::tuple<Tensor, Tensor> gated_weight(const Tensor& weight, const Tensor& log_
   return {v, penalty};
 }
 
-std::tuple<Tensor, Tensor> gated_weight_backward(const Tensor& grad_v, const OptionalTensor& grad_penalty,
-                                                 const Tensor& weight, const Tensor& log_alpha, const OptionalTensor& v,
-                                                 const OptionalTensor& seed, std::optional<int64_t> dim, int64_t stream,
-                                                 int64_t first_index, double temperature, double gamma, double zeta,
-                                                 double bound, double u_bound, bool eval_temperature) {
-  const char* op = "gated_weight_backward";
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  const std::optional<Slices> slices = check_gated_weight(op, weight, log_alpha, dim, gate, noise);
-  check_gated_weight_gradients(op, grad_v, grad_penalty, weight, v);
+WeightPair run_backward(const GatedWeightArgs& args, const Tensor& grad_v, const OptionalTensor& grad_penalty,
+                        const OptionalTensor& v) {
+  const Tensor &weight = args.weight, &log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
+  const auto& slices = args.slices;
   Tensor grad_weight = torch::stable::empty_like(weight);
   Tensor grad_log_alpha = torch::stable::empty_like(log_alpha);
   with_floating(weight, [&](auto zero) {
@@ -169,16 +159,10 @@ std::tuple<Tensor, Tensor> gated_weight_backward(const Tensor& grad_v, const Opt
   return {grad_weight, grad_log_alpha};
 }
 
-void gated_weight_backward_(Tensor grad_v, Tensor v, const OptionalTensor& grad_penalty, const Tensor& weight,
-                            const Tensor& log_alpha, const OptionalTensor& seed, int64_t stream, int64_t first_index,
-                            double temperature, double gamma, double zeta, double bound, double u_bound,
-                            bool eval_temperature) {
-  const char* op = "gated_weight_backward_";
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  check_gated_weight(op, weight, log_alpha, std::nullopt, gate, noise);
-  check_real(op, "weight", weight);
-  check_gated_weight_gradients(op, grad_v, grad_penalty, weight, v);
+void run_backward_in_place(const GatedWeightArgs& args, Tensor& grad_v, Tensor& v, const OptionalTensor& grad_penalty) {
+  const Tensor &weight = args.weight, &log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   with_real(weight, [&](auto zero) {
     using T = decltype(zero);
     backward_elements_(grad_v.mutable_data_ptr<T>(), v.mutable_data_ptr<T>(),
@@ -193,11 +177,13 @@ Tensor empty_large(const Tensor& like) {
   return fresh;
 }
 
+}  // namespace
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
   m.impl("empty_large", TORCH_BOX(&empty_large));
-  m.impl("gated_weight", TORCH_BOX(&gated_weight));
-  m.impl("gated_weight_backward", TORCH_BOX(&gated_weight_backward));
-  m.impl("gated_weight_backward_", TORCH_BOX(&gated_weight_backward_));
+  m.impl("gated_weight", TORCH_BOX(&gated_weight_op<&run_forward>));
+  m.impl("gated_weight_backward", TORCH_BOX(&gated_weight_backward_op<&run_backward>));
+  m.impl("gated_weight_backward_", TORCH_BOX(&gated_weight_backward_in_place_op<&run_backward_in_place>));
 }
 
 }  // namespace l0fast::cpu

@@ -33,14 +33,10 @@ void backward(const T* grad_z, const T* log_alpha, int64_t count, const NoiseArg
   });
 }
 
-}  // namespace
-
-Tensor hard_concrete(const Tensor& log_alpha, const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
-                     double temperature, double gamma, double zeta, double bound, double u_bound,
-                     bool eval_temperature) {
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  check_hard_concrete("hard_concrete", log_alpha, gate, noise);
+Tensor run_forward(const HardConcreteArgs& args) {
+  const Tensor& log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   Tensor z = torch::stable::empty_like(log_alpha);
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
@@ -51,14 +47,10 @@ Tensor hard_concrete(const Tensor& log_alpha, const std::optional<Tensor>& seed,
   return z;
 }
 
-Tensor hard_concrete_backward(const Tensor& grad_z, const Tensor& log_alpha, const std::optional<Tensor>& seed,
-                              int64_t stream, int64_t first_index, double temperature, double gamma, double zeta,
-                              double bound, double u_bound, bool eval_temperature) {
-  const char* op = "hard_concrete_backward";
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  check_hard_concrete(op, log_alpha, gate, noise);
-  check_hard_concrete_gradient(op, grad_z, log_alpha);
+Tensor run_backward(const HardConcreteArgs& args, const Tensor& grad_z) {
+  const Tensor& log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   Tensor gradient = torch::stable::empty_like(log_alpha);
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
@@ -68,9 +60,11 @@ Tensor hard_concrete_backward(const Tensor& grad_z, const Tensor& log_alpha, con
   return gradient;
 }
 
+}  // namespace
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, CPU, m) {
-  m.impl("hard_concrete", TORCH_BOX(&hard_concrete));
-  m.impl("hard_concrete_backward", TORCH_BOX(&hard_concrete_backward));
+  m.impl("hard_concrete", TORCH_BOX(&hard_concrete_op<&run_forward>));
+  m.impl("hard_concrete_backward", TORCH_BOX(&hard_concrete_backward_op<&run_backward>));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(l0fast, CompositeExplicitAutograd, m) {

@@ -57,20 +57,15 @@ struct StoreSum {
   }
 };
 
-}  // namespace
-
-Tensor batch_gates(const Tensor& log_alpha, const Tensor& seed, int64_t batch, int64_t stream, int64_t first_index,
-                   double temperature, double gamma, double zeta, double bound, double u_bound) {
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
-  const std::optional<Tensor> some_seed(seed);
-  const NoiseArgs noise{some_seed, stream, first_index};
-  check_batch_gates("batch_gates", log_alpha, gate, noise);
-  check_batch("batch_gates", batch);
+Tensor run_forward(const BatchGatesArgs& args, int64_t batch) {
+  const Tensor& log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   const Device device(log_alpha);
   Tensor z = torch::stable::new_empty(log_alpha, batch_shape(log_alpha, batch));
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
-    const Forward<T> f{log_alpha.const_data_ptr<T>(), z.mutable_data_ptr<T>(), first_index, noise.noise(),
+    const Forward<T> f{log_alpha.const_data_ptr<T>(), z.mutable_data_ptr<T>(), noise.first_index, noise.noise(),
                        gate.params<Arithmetic<T>>()};
     const Slices s{batch, log_alpha.numel(), 1};
     for_each_slice(device, plan_columns(s, aligned16(f.z) ? f.kPack : 1, false), f, nullptr);
@@ -78,20 +73,15 @@ Tensor batch_gates(const Tensor& log_alpha, const Tensor& seed, int64_t batch, i
   return z;
 }
 
-Tensor batch_gates_backward(const Tensor& grad_z, const Tensor& log_alpha, const Tensor& seed, int64_t stream,
-                            int64_t first_index, double temperature, double gamma, double zeta, double bound,
-                            double u_bound) {
-  const char* op = "batch_gates_backward";
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, true};
-  const std::optional<Tensor> some_seed(seed);
-  const NoiseArgs noise{some_seed, stream, first_index};
-  check_batch_gates(op, log_alpha, gate, noise);
-  const int64_t batch = check_batch_gradient(op, grad_z, log_alpha);
+Tensor run_backward(const BatchGatesArgs& args, int64_t batch, const Tensor& grad_z) {
+  const Tensor& log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   const Device device(log_alpha);
   Tensor gradient = torch::stable::empty_like(log_alpha);
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
-    const Backward<T> f{log_alpha.const_data_ptr<T>(), grad_z.const_data_ptr<T>(), first_index, noise.noise(),
+    const Backward<T> f{log_alpha.const_data_ptr<T>(), grad_z.const_data_ptr<T>(), noise.first_index, noise.noise(),
                         gate.params<Arithmetic<T>>()};
     const Slices s{batch, log_alpha.numel(), 1};
     const SlicePlan plan = plan_columns(s, aligned16(f.grad_z) ? f.kPack : 1, true);
@@ -100,9 +90,11 @@ Tensor batch_gates_backward(const Tensor& grad_z, const Tensor& log_alpha, const
   return gradient;
 }
 
+}  // namespace
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, L0FAST_CUDA_KEY, m) {
-  m.impl("batch_gates", TORCH_BOX(&batch_gates));
-  m.impl("batch_gates_backward", TORCH_BOX(&batch_gates_backward));
+  m.impl("batch_gates", TORCH_BOX(&batch_gates_op<&run_forward>));
+  m.impl("batch_gates_backward", TORCH_BOX(&batch_gates_backward_op<&run_backward>));
 }
 
 }  // namespace l0fast::cuda

@@ -7,8 +7,6 @@
 namespace l0fast::cuda {
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
-
 // A gate per element: sample, multiply and add up p in one pass.
 template <typename T>
 struct Forward {
@@ -116,15 +114,11 @@ const C* pointer_or_null(const OptionalTensor& t) {
   return t.has_value() ? t->const_data_ptr<C>() : nullptr;
 }
 
-}  // namespace
-
-std::tuple<Tensor, Tensor> gated_weight(const Tensor& weight, const Tensor& log_alpha, const OptionalTensor& seed,
-                                        std::optional<int64_t> dim, bool with_penalty, int64_t stream,
-                                        int64_t first_index, double temperature, double gamma, double zeta,
-                                        double bound, double u_bound, bool eval_temperature) {
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  const std::optional<Slices> slices = check_gated_weight("gated_weight", weight, log_alpha, dim, gate, noise);
+WeightPair run_forward(const GatedWeightArgs& args, bool with_penalty) {
+  const Tensor &weight = args.weight, &log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
+  const auto& slices = args.slices;
   const Device device(weight);
   Tensor v = torch::stable::empty_like(weight);
   Tensor penalty = torch::stable::new_empty(weight, {}, sum_type(weight));
@@ -145,16 +139,12 @@ std::tuple<Tensor, Tensor> gated_weight(const Tensor& weight, const Tensor& log_
 }
 
 // v is checked, but not read: see Backward.
-std::tuple<Tensor, Tensor> gated_weight_backward(const Tensor& grad_v, const OptionalTensor& grad_penalty,
-                                                 const Tensor& weight, const Tensor& log_alpha, const OptionalTensor& v,
-                                                 const OptionalTensor& seed, std::optional<int64_t> dim, int64_t stream,
-                                                 int64_t first_index, double temperature, double gamma, double zeta,
-                                                 double bound, double u_bound, bool eval_temperature) {
-  const char* op = "gated_weight_backward";
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  const std::optional<Slices> slices = check_gated_weight(op, weight, log_alpha, dim, gate, noise);
-  check_gated_weight_gradients(op, grad_v, grad_penalty, weight, v);
+WeightPair run_backward(const GatedWeightArgs& args, const Tensor& grad_v, const OptionalTensor& grad_penalty,
+                        const OptionalTensor& v) {
+  const Tensor &weight = args.weight, &log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
+  const auto& slices = args.slices;
   const Device device(weight);
   Tensor grad_weight = torch::stable::empty_like(weight);
   Tensor grad_log_alpha = torch::stable::empty_like(log_alpha);
@@ -171,16 +161,10 @@ std::tuple<Tensor, Tensor> gated_weight_backward(const Tensor& grad_v, const Opt
   return {grad_weight, grad_log_alpha};
 }
 
-void gated_weight_backward_(Tensor grad_v, Tensor v, const OptionalTensor& grad_penalty, const Tensor& weight,
-                            const Tensor& log_alpha, const OptionalTensor& seed, int64_t stream, int64_t first_index,
-                            double temperature, double gamma, double zeta, double bound, double u_bound,
-                            bool eval_temperature) {
-  const char* op = "gated_weight_backward_";
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  check_gated_weight(op, weight, log_alpha, std::nullopt, gate, noise);
-  check_real(op, "weight", weight);
-  check_gated_weight_gradients(op, grad_v, grad_penalty, weight, v);
+void run_backward_in_place(const GatedWeightArgs& args, Tensor& grad_v, Tensor& v, const OptionalTensor& grad_penalty) {
+  const Tensor &weight = args.weight, &log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   const Device device(weight);
   with_real(weight, [&](auto zero) {
     using T = decltype(zero);
@@ -194,11 +178,13 @@ Tensor empty_large(const Tensor& like) {
   return torch::stable::empty_like(like);
 }
 
+}  // namespace
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, L0FAST_CUDA_KEY, m) {
   m.impl("empty_large", TORCH_BOX(&empty_large));
-  m.impl("gated_weight", TORCH_BOX(&gated_weight));
-  m.impl("gated_weight_backward", TORCH_BOX(&gated_weight_backward));
-  m.impl("gated_weight_backward_", TORCH_BOX(&gated_weight_backward_));
+  m.impl("gated_weight", TORCH_BOX(&gated_weight_op<&run_forward>));
+  m.impl("gated_weight_backward", TORCH_BOX(&gated_weight_backward_op<&run_backward>));
+  m.impl("gated_weight_backward_", TORCH_BOX(&gated_weight_backward_in_place_op<&run_backward_in_place>));
 }
 
 }  // namespace l0fast::cuda

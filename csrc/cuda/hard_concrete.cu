@@ -27,49 +27,43 @@ struct Backward {
   }
 };
 
-}  // namespace
-
-Tensor hard_concrete(const Tensor& log_alpha, const std::optional<Tensor>& seed, int64_t stream, int64_t first_index,
-                     double temperature, double gamma, double zeta, double bound, double u_bound,
-                     bool eval_temperature) {
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  check_hard_concrete("hard_concrete", log_alpha, gate, noise);
+Tensor run_forward(const HardConcreteArgs& args) {
+  const Tensor& log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   const Device device(log_alpha);
   Tensor z = torch::stable::empty_like(log_alpha);
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
     const T* a = log_alpha.const_data_ptr<T>();
     T* out = z.mutable_data_ptr<T>();
-    const DrawGates<T> f{a, out, first_index, noise.noise(), gate.params<Arithmetic<T>>()};
+    const DrawGates<T> f{a, out, noise.first_index, noise.noise(), gate.params<Arithmetic<T>>()};
     for_each<T>(device, log_alpha.numel(), f, a, out);
   });
   return z;
 }
 
-Tensor hard_concrete_backward(const Tensor& grad_z, const Tensor& log_alpha, const std::optional<Tensor>& seed,
-                              int64_t stream, int64_t first_index, double temperature, double gamma, double zeta,
-                              double bound, double u_bound, bool eval_temperature) {
-  const char* op = "hard_concrete_backward";
-  const GateArgs gate{temperature, gamma, zeta, bound, u_bound, eval_temperature};
-  const NoiseArgs noise{seed, stream, first_index};
-  check_hard_concrete(op, log_alpha, gate, noise);
-  check_hard_concrete_gradient(op, grad_z, log_alpha);
+Tensor run_backward(const HardConcreteArgs& args, const Tensor& grad_z) {
+  const Tensor& log_alpha = args.log_alpha;
+  const auto& noise = args.noise;
+  const auto& gate = args.gate;
   const Device device(log_alpha);
   Tensor gradient = torch::stable::empty_like(log_alpha);
   with_floating(log_alpha, [&](auto zero) {
     using T = decltype(zero);
     const T *grad = grad_z.const_data_ptr<T>(), *a = log_alpha.const_data_ptr<T>();
     T* out = gradient.mutable_data_ptr<T>();
-    const Backward<T> f{grad, a, out, first_index, noise.noise(), gate.params<Arithmetic<T>>()};
+    const Backward<T> f{grad, a, out, noise.first_index, noise.noise(), gate.params<Arithmetic<T>>()};
     for_each<T>(device, log_alpha.numel(), f, grad, a, out);
   });
   return gradient;
 }
 
+}  // namespace
+
 STABLE_TORCH_LIBRARY_IMPL(l0fast, L0FAST_CUDA_KEY, m) {
-  m.impl("hard_concrete", TORCH_BOX(&hard_concrete));
-  m.impl("hard_concrete_backward", TORCH_BOX(&hard_concrete_backward));
+  m.impl("hard_concrete", TORCH_BOX(&hard_concrete_op<&run_forward>));
+  m.impl("hard_concrete_backward", TORCH_BOX(&hard_concrete_backward_op<&run_backward>));
 }
 
 }  // namespace l0fast::cuda
