@@ -245,7 +245,10 @@ def worker(launcher: int, rank: int) -> int:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds torchrun's processes in /proc")
 def test_a_lost_process_leaves_a_checkpoint_for_any_number(folder, alone):
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "l0fast"]
-    launcher = start([*run, *map(str, ENDLESS)], cwd=folder, env=environment())
+    # A file for each epoch keeps a fast machine from doing thousands of them before the kill: over so many a rounding
+    # grows, and a nearly closed gate multiplies it (docs/many_processes.md).
+    slow = (*map(str, ENDLESS[:-1]), "1")
+    launcher = start([*run, *slow], cwd=folder, env=environment())
     path = folder / "run.safetensors"
     try:
         wait_for_epoch(path, 20)
@@ -267,7 +270,4 @@ def test_a_lost_process_leaves_a_checkpoint_for_any_number(folder, alone):
     assert alone(*CALIBRATE, "--epochs", last, "-o", "whole.npy") == 0
     whole = np.load(folder / "whole.npy")
     for size in (1, 3):
-        # A fast machine is at thousands of epochs by then, and a gate that is nearly closed multiplies the rounding of
-        # its log_alpha by thousands: such weights are compared in units of the mean weight.
-        resumed = np.load(folder / f"w{size}.npy")
-        np.testing.assert_allclose(resumed, whole, rtol=RTOL, atol=1e-6 * whole.mean())
+        np.testing.assert_allclose(np.load(folder / f"w{size}.npy"), whole, rtol=RTOL)
